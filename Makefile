@@ -1,0 +1,46 @@
+# make setup | demo | test | check | bench | locks        (README.md says what each is for)
+PYTHON ?= python3
+BIN := .venv/bin
+ROOMS := edgepack arch durable columns oci bundle fleet runtimes buildx packager edge_agent hub
+CODE := $(ROOMS) tests bench examples scripts
+
+.PHONY: setup demo test test-images test-wheel check format bench locks clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml $(wildcard locks/*.txt) scripts/setup.sh
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh
+
+demo: setup
+	@$(BIN)/python -m examples.demo
+
+test: setup
+	@$(BIN)/pytest -q -n auto --dist loadfile -m "not images"
+
+test-images: setup
+	@$(BIN)/pytest -q -m images
+
+test-wheel: setup
+	@sh scripts/test-wheel.sh
+
+check: setup
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: setup
+	@$(BIN)/python -m bench
+
+locks: setup
+	@for minor in 3.10 3.11 3.12 3.13; do \
+	  $(BIN)/uv pip compile -q pyproject.toml --extra test --python-version $$minor --python-platform x86_64-manylinux_2_28 \
+	    --upgrade --generate-hashes --no-annotate --no-header -o locks/py$$(echo $$minor | tr -d .).txt || exit 1; \
+	done
+
+clean:
+	rm -rf .venv .demo dist build

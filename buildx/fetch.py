@@ -1,0 +1,173 @@
+"""Fetching a file by its sha256: from the cache, or over the network into the cache. What does not match is never
+kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edgepack.errors import NotTrusted, Unreachable
+from oci.blob import CHUNK, chunks
+from oci.digest import Digest
+
+TIMEOUT_S = 30.0
+ATTEMPTS = 4
+PARALLEL = 8
+_GONE = (404, 410)
+
+
+class Gone(Unreachable):
+    """The other side answered, and does not have the file (any more)."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to have: where it lies, what it must be, and the name under which it is kept."""
+
+    url: str
+    sha256: str
+    name: str
+
+
+def read_url(url: str, *, sleep: Callable[[float], None] = time.sleep) -> bytes:
+    """Read a small document. Raises Gone for 404, Unreachable after four attempts."""
+    with tempfile.TemporaryFile() as file:
+        _attempt(url, file.fileno(), sleep)
+        file.seek(0)
+        return file.read()
+
+
+def fetch(
+    wanted: Wanted, folder: Path, *, sleep: Callable[[float], None] = time.sleep, stop: threading.Event | None = None
+) -> Path:
+    """Return the file `folder`/<sha256>/<name>, fetched unless it is there whole. Two processes may do this at once.
+
+    Raises Gone, Unreachable, or NotTrusted when what came has another digest.
+    """
+    final = folder / wanted.sha256 / wanted.name
+    if in_cache(final, wanted.sha256):
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=final.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            _attempt(wanted.url, out.fileno(), sleep, stop)
+        if not is_whole(Path(part), wanted.sha256):
+            raise NotTrusted(
+                f"'{wanted.name}' from {_host(wanted.url)} does not have the digest sha256:{wanted.sha256}: refused"
+            )
+        Path(part).chmod(0o644)
+        Path(part).replace(final)
+    finally:
+        Path(part).unlink(missing_ok=True)
+    return final
+
+
+def fetch_all(wanted: Iterable[Wanted], folder: Path) -> list[Path]:
+    """Fetch several files, eight at a time; the first failure ends it."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        futures = [pool.submit(fetch, each, folder, stop=stop) for each in wanted]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def is_whole(path: Path, sha256: str) -> bool:
+    """Say whether a file is there and has the digest."""
+    try:
+        with path.open("rb") as file:
+            return Digest.of(chunks(file)).hex == sha256
+    except OSError:
+        return False
+
+
+def in_cache(path: Path, sha256: str) -> bool:
+    """Say whether a file is there whole, and mark it as used: pruning goes by that."""
+    whole = is_whole(path, sha256)
+    if whole:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+    return whole
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else Digest.of(chunks(file)).hex
+        )
+
+
+def _attempt(url: str, handle: int, sleep: Callable[[float], None], stop: threading.Event | None = None) -> None:
+    """Copy a URL into a file, beginning anew after a failure that may pass."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            os.lseek(handle, 0, os.SEEK_SET)
+            os.ftruncate(handle, 0)
+            _copy(url, handle, stop)
+            return
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code in _GONE:
+                raise Gone(f"{_host(url)} does not have '{_name(url)}'") from error
+            if error.code < 500 and error.code != 429:
+                raise Unreachable(
+                    f"{_host(url)} answered {error.code} for '{_name(url)}': check its address and credentials"
+                ) from error
+            failure: Exception = error
+        except FileNotFoundError as error:
+            raise Gone(f"'{urlsplit(url).path}' is not there") from error
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(getattr(error, "reason", None), FileNotFoundError):
+                raise Gone(f"'{urlsplit(url).path}' is not there") from error
+            failure = error
+        if stop is not None and stop.is_set():
+            break
+        if attempt < ATTEMPTS:
+            sleep(2.0 ** (attempt - 1))
+    raise Unreachable(
+        f"{_host(url)} did not give '{_name(url)}' in {ATTEMPTS} attempts: {_reason(failure)}"
+    ) from failure
+
+
+def _copy(url: str, handle: int, stop: threading.Event | None) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "edgepack"})  # noqa: S310 - a mirror may be file: too
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+        expected, seen = answer.headers.get("Content-Length"), 0
+        while data := answer.read(CHUNK):
+            if stop is not None and stop.is_set():
+                raise InterruptedError("another download failed, or the build was interrupted")
+            seen += os.write(handle, data)
+        if expected is not None and seen != int(expected):
+            raise http.client.IncompleteRead(b"", int(expected) - seen)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or "this machine"
+
+
+def _name(url: str) -> str:
+    return urlsplit(url).path.rsplit("/", 1)[-1]
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or error or type(error).__name__)

@@ -1,0 +1,84 @@
+"""What a build gives back: values for a command to print, in the shape that `--json` promises (DESIGN §4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arch.target import Target
+from buildx.created import Created
+from oci.image import Image
+
+
+@dataclass(frozen=True)
+class LayerLine:
+    """One layer as it is reported."""
+
+    digest: str
+    size_bytes: int
+    kind: str
+    cached: bool
+    title: str
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """The image of one target."""
+
+    target: Target
+    reference: str
+    image: Image
+    layers: tuple[LayerLine, ...]
+
+    @property
+    def compressed_bytes(self) -> int:
+        """What a registry stores and a device pulls."""
+        return sum(blob.descriptor.size for blob in self.image.blobs())
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished build. `digest` is the image's where there is one target, else the index's."""
+
+    reference: str
+    digest: str
+    images: tuple[BuiltImage, ...]
+    path: Path
+    size_bytes: int
+    seconds: float
+    created: Created
+
+    def to_dict(self, parity: Mapping[str, Any]) -> dict[str, Any]:
+        """The one object of `--json`."""
+        whole = [self._image(each, parity) for each in self.images]
+        if len(whole) == 1:
+            return whole[0]
+        layers = {line["digest"]: line for each in whole for line in each["layers"]}
+        return {
+            **whole[0],
+            "image": self.reference,
+            "digest": self.digest,
+            "platform": None,
+            "target": None,
+            "layers": list(layers.values()),
+            "images": whole,
+        }
+
+    def _image(self, image: BuiltImage, parity: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "image": image.reference,
+            "digest": image.image.digest,
+            "platform": str(image.target.platform),
+            "target": str(image.target),
+            "path": str(self.path),
+            "size_bytes": self.size_bytes,
+            "seconds": round(self.seconds, 3),
+            "builder": "direct",
+            "layers": [
+                {"digest": each.digest, "size_bytes": each.size_bytes, "kind": each.kind, "cached": each.cached}
+                for each in image.layers
+            ],
+            "parity": dict(parity),
+        }

@@ -1,0 +1,27 @@
+"""What an image's Python must have: the agent's requirements, and those of the runtimes that its pipeline uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_FILE = Path(__file__).with_name("agent_requirements.txt")
+_OF_RUNTIME = {"onnx": {"onnxruntime"}}
+
+
+def requirements_for(runtimes: Iterable[str]) -> list[str]:
+    """The requirement lines for a pipeline, sorted."""
+    used = set(runtimes)
+    unused = {name for runtime, names in _OF_RUNTIME.items() if runtime not in used for name in names}
+    return [line for line in agent_requirements() if _name(line) not in unused]
+
+
+def agent_requirements() -> list[str]:
+    """All lines of the file, sorted, without comments."""
+    lines = (line.partition("#")[0].strip() for line in _FILE.read_text("utf-8").splitlines())
+    return sorted(line for line in lines if line)
+
+
+def _name(line: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower()

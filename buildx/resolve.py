@@ -1,0 +1,187 @@
+"""Asking uv which wheels a target needs. uv evaluates markers for the target; pip would do so for this machine.
+
+Indexes are the machine's own: uv's configuration and environment, else the index that pip is configured with.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from arch.traits import Traits
+from buildx.lock import read_toml
+from edgepack.errors import BadInput, BuildFailed
+
+_TIMEOUT_S = 300
+_PIP_CONFIGS = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+_UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_NO_INDEX", "UV_CONFIG_FILE")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One wheel file of a resolved package, and where it lies now."""
+
+    name: str
+    version: str
+    url: str
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """The wheel's file name."""
+        return unquote(urlsplit(self.url).path.rsplit("/", 1)[-1])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies in a folder of this machine."""
+        return urlsplit(self.url).scheme == "file"
+
+
+class _Wheel(msgspec.Struct):
+    hashes: dict[str, str]
+    url: str = ""
+
+
+class _Package(msgspec.Struct):
+    name: str
+    version: str
+    wheels: list[_Wheel] = []
+
+
+class _Pylock(msgspec.Struct):
+    """The part of a pylock.toml (PEP 751) that is used."""
+
+    packages: list[_Package]
+
+
+def resolve(
+    traits: Traits, requirements: Sequence[str], local: Path | None, environ: Mapping[str, str]
+) -> dict[str, list[Offer]]:
+    """Resolve for a target: package → its wheels that run there, the best first. A folder of local wheels wins.
+
+    It wins twice: when it suffices, no index is asked; when it does not, its versions are the only ones allowed.
+    Raises BadInput with uv's reason when there is no solution.
+    """
+    if local is not None:
+        try:
+            return _compile(traits, requirements, ["--no-index", "--find-links", str(local)], environ)
+        except BadInput:
+            with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+                constraints.write("\n".join(_versions(local)))
+                constraints.flush()
+                return _compile(
+                    traits, requirements, ["--find-links", str(local), "--constraint", constraints.name], environ
+                )
+    return _compile(traits, requirements, [], environ)
+
+
+def offers_of(
+    traits: Traits, pins: Mapping[str, str], local: Path | None, environ: Mapping[str, str]
+) -> dict[str, list[Offer]]:
+    """The wheels of exactly these versions, without asking what they depend on."""
+    links = ["--find-links", str(local)] if local else []
+    pinned = [f"{name}=={version}" for name, version in sorted(pins.items())]
+    return _compile(traits, pinned, ["--no-deps", *links], environ)
+
+
+def _compile(
+    traits: Traits, requirements: Iterable[str], more: Sequence[str], environ: Mapping[str, str]
+) -> dict[str, list[Offer]]:
+    with tempfile.NamedTemporaryFile("w", suffix=".in") as asked:
+        asked.write("\n".join(requirements) + "\n")
+        asked.flush()
+        command = [
+            _uv(),
+            "pip",
+            "compile",
+            "--quiet",
+            "--format",
+            "pylock.toml",
+            "--no-header",
+            "--only-binary",
+            ":all:",
+        ]
+        command += ["--python-version", traits.python, "--python-platform", traits.wheel_platform, *more, asked.name]
+        environment = _environment(environ)
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BuildFailed(
+                f"resolving the wheels for {traits.target} took more than {_TIMEOUT_S} s: is the index reachable?"
+            ) from error
+    if done.returncode:
+        raise BadInput(f"the wheels for {traits.target} cannot be resolved: {_reason(done.stderr)}")
+    packages = msgspec.convert(read_toml(done.stdout), _Pylock, strict=False).packages
+    return {package.name: _ranked(package) for package in packages}
+
+
+def _ranked(package: _Package) -> list[Offer]:
+    usable = [wheel for wheel in package.wheels if wheel.url and "sha256" in wheel.hashes]
+    if not usable:
+        raise BadInput(
+            f"package '{package.name}' {package.version} has no wheel with a sha256 for this target: "
+            "add one with --wheels DIR"
+        )
+    offers = [Offer(package.name, package.version, wheel.url, wheel.hashes["sha256"]) for wheel in usable]
+    return sorted(offers, key=_rank)
+
+
+def _rank(offer: Offer) -> tuple[bool, bool, bool, str]:
+    """Local before the index, for the platform before any, for this Python before the stable interface."""
+    _, abi, platform = offer.filename.removesuffix(".whl").rsplit("-", 3)[-3:]
+    return (not offer.is_local, platform == "any", abi == "abi3", offer.filename)
+
+
+def _versions(folder: Path) -> list[str]:
+    """`name==version` for each package of which a folder has one version."""
+    versions: dict[str, set[str]] = {}
+    for path in sorted(folder.glob("*-*-*-*-*.whl")):
+        name, version, *_ = path.name.split("-")
+        versions.setdefault(name, set()).add(version)
+    return [f"{name}=={next(iter(found))}" for name, found in versions.items() if len(found) == 1]
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for uv; pip's index where uv is not told of one, because many machines configure pip alone."""
+    made = {key: value for key, value in environ.items() if key != "VIRTUAL_ENV"}
+    index = None if any(key in environ for key in _UV_INDEXES) else environ.get("PIP_INDEX_URL") or _pip_index()
+    return {**made, "UV_DEFAULT_INDEX": index} if index else made
+
+
+def _pip_index() -> str | None:
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(str(Path(name).expanduser()) for name in _PIP_CONFIGS)
+        return parser.get("global", "index-url", fallback=None)
+    except (configparser.Error, UnicodeDecodeError, RuntimeError):
+        return None
+
+
+def _uv() -> str:
+    try:
+        from uv import find_uv_bin
+    except ImportError as error:
+        raise BadInput("resolving wheels needs uv: pip install 'edgepack[packager]'") from error
+    try:
+        return str(find_uv_bin())
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"resolving wheels needs uv, whose program is not beside '{sys.executable}': pip install uv"
+        ) from error
+
+
+def _reason(stderr: str) -> str:
+    """uv's explanation as one line."""
+    text = re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m|^\s*[×╰─▶│├]+\s*", "", stderr, flags=re.MULTILINE)).strip()
+    return re.sub(r"^error: ", "", text)[:600] or "uv gave no reason"

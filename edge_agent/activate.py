@@ -1,0 +1,185 @@
+"""From blobs to a pipeline that answers: unpack, try on this machine, remember, switch.
+
+Rules:
+- a bundle folder is whole or not there; the state's transaction is the moment of activation, all before it
+  can be repeated
+- golden rows run in a child before the model is ever loaded here; a bundle that fails leaves the one that
+  serves untouched
+- an attempt is counted before it begins: what takes the machine down three times is not tried a fourth time
+- active and previous stay on disk; what neither they nor the assignment name is deleted
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from bundle import media
+from bundle.bundle import Bundle
+from bundle.golden import Comparison
+from bundle.store import faults, unpack
+from edge_agent.events import event
+from edge_agent.folders import Folders
+from edge_agent.state import Installed, State
+from edgepack.errors import EdgepackError, RuntimeFailed
+from fleet.messages import Assigned
+from oci.digest import Digest
+from oci.image import parse_manifest
+
+log = logging.getLogger("edgepack.agent")
+
+ATTEMPTS = 3
+_GONE = ".gone-"
+
+
+class WrongAnswers(RuntimeFailed):
+    """The golden rows do not come out as they must on this machine. Trying again cannot help."""
+
+
+class Stage(Protocol):
+    """Where pipelines serve; `edge_agent.serving` through `edge_agent.agent`."""
+
+    def load(self, name: str, folder: Path, version: Assigned) -> Callable[[], None]:
+        """Load a bundle folder and return what switches requests to it. Raises EdgepackError when it does not
+        load.
+        """
+
+    def remove(self, name: str) -> None:
+        """Stop serving a pipeline."""
+
+    def serving(self) -> dict[str, str]:
+        """Manifest by name of what serves."""
+
+
+class Activator:
+    """Activates, restores, removes and tidies up. Used by one thread at a time."""
+
+    def __init__(self, folders: Folders, state: State, stage: Stage, trial: Callable[[Path], Comparison]) -> None:
+        """`trial` runs the golden rows of a bundle folder in a child and compares."""
+        self._folders = folders
+        self._state = state
+        self._stage = stage
+        self._trial = trial
+
+    def unpack(self, bundle: Bundle) -> Path:
+        """Write a bundle's folder, durably. Raises NotTrusted when a blob is not what the manifest says."""
+        return unpack(bundle, self._folders.bundles, link=True)
+
+    def staged(self) -> frozenset[str]:
+        """Manifests whose bundle folder is there."""
+        return frozenset(
+            f"sha256:{path.name}" for path in self._folders.bundles.iterdir() if not path.name.startswith(".")
+        )
+
+    def activate(self, name: str, version: Assigned, sequence: int, *, trial: bool = True) -> None:
+        """Try a staged bundle and switch to it; `sequence` is the assignment's.
+
+        Raises WrongAnswers, RuntimeFailed (crash, time-out, does not load; or its third attempt is over),
+        BadInput. On any of these the pipeline that serves goes on.
+        """
+        begun = time.monotonic()
+        attempt = self._state.begin_attempt(version.manifest, sequence)
+        if attempt > ATTEMPTS:
+            raise WrongAnswers(
+                f"bundle {version.manifest} of pipeline '{name}' did not become active in {ATTEMPTS} attempts"
+            )
+        folder = self._whole_folder(name, version)
+        if trial:
+            _judge(name, version, self._trial(folder))
+        switch = self._stage.load(name, folder, version)
+        self._state.activate(name, version)
+        switch()
+        took_s = round(time.monotonic() - begun, 2)
+        event(log, "bundle activated", pipeline=name, manifest=version.manifest, attempt=attempt, took_s=took_s)
+
+    def restore(self) -> dict[str, str]:
+        """Serve what was active when the agent last ran, or the version before. Returns reason by name for
+        what is not as it was.
+        """
+        for path in self._folders.bundles.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+        found = {name: self._restore(name, installed) for name, installed in self._state.installed().items()}
+        return {name: reason for name, reason in found.items() if reason}
+
+    def remove(self, name: str) -> None:
+        """Stop serving a pipeline that is no longer assigned. Its spool stays until its rows are home."""
+        self._state.remove(name)
+        self._stage.remove(name)
+        event(log, "pipeline removed", pipeline=name)
+
+    def collect(self, wanted: Iterable[str] = ()) -> None:
+        """Delete bundles and blobs that neither active nor previous versions nor `wanted` manifests need."""
+        installed = self._state.installed().values()
+        versions = [version.manifest for each in installed for version in (each.active, each.previous) if version]
+        manifests = {*versions, *wanted}
+        for path in list(self._folders.bundles.iterdir()):
+            if f"sha256:{path.name}" not in manifests:
+                self._discard(path)
+        kept = {digest for manifest in manifests for digest in self._blobs_of(manifest)}
+        for path in list(self._folders.blobs.iterdir()):
+            if path.name.partition(".")[0] not in kept:
+                path.unlink(missing_ok=True)
+
+    def _whole_folder(self, name: str, version: Assigned) -> Path:
+        folder = self._folders.bundle(version.manifest)
+        found = faults(folder)
+        if found:
+            self._discard(folder)
+            raise RuntimeFailed(
+                f"bundle {version.manifest} of pipeline '{name}' is damaged on this disk: {found[0]}; fetching again"
+            )
+        return folder
+
+    def _restore(self, name: str, installed: Installed) -> str | None:
+        reason = None
+        for version in (installed.active, installed.previous):
+            if version is None:
+                continue
+            try:
+                self._stage.load(name, self._whole_folder(name, version), version)()
+            except (EdgepackError, OSError) as error:
+                reason = reason or str(error)
+                event(
+                    log,
+                    "bundle not restored",
+                    level=logging.ERROR,
+                    pipeline=name,
+                    manifest=version.manifest,
+                    reason=str(error),
+                )
+            else:
+                event(log, "bundle restored", pipeline=name, manifest=version.manifest)
+                break
+        return reason
+
+    def _discard(self, folder: Path) -> None:
+        """Delete a bundle folder so that a kill in between leaves nothing that looks whole."""
+        gone = folder.with_name(f"{_GONE}{folder.name.lstrip('.')}")
+        shutil.rmtree(gone, ignore_errors=True)
+        if folder.is_dir():
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def _blobs_of(self, manifest: str) -> list[str]:
+        """Hexadecimal names of a manifest and of what it names, as far as this device knows it."""
+        hex_name = Digest(manifest).hex
+        for path in (self._folders.blobs / hex_name, self._folders.bundles / hex_name / media.MANIFEST_FILE):
+            try:
+                document = parse_manifest(path.read_bytes(), manifest)
+            except (OSError, EdgepackError, msgspec.MsgspecError):
+                continue
+            return [hex_name, *(Digest(blob.digest).hex for blob in (document.config, *document.layers))]
+        return [hex_name]
+
+
+def _judge(name: str, version: Assigned, comparison: Comparison) -> None:
+    if not comparison.passed:
+        raise WrongAnswers(
+            f"bundle {version.manifest} of pipeline '{name}' answers wrongly on this machine: {comparison.reason}"
+        )

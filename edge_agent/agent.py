@@ -1,0 +1,316 @@
+"""`Agent`: the device's side of the house, put together: what serves, what it remembers, and the loops that
+talk to the hub.
+
+A table of contents: serving begins from what is on disk, before the hub is asked anything; then one loop
+checks in and one brings the log home. Neither can stop the serving. HTTP doors and signals stand outside, in
+`edge_agent.run`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from arch.target import Target, host_target
+from bundle.bundle import version_of
+from bundle.golden import Comparison
+from durable.folder_lock import FolderLock
+from edge_agent.activate import Activator
+from edge_agent.check_in import CheckIn
+from edge_agent.config import Config
+from edge_agent.enrol import bearer_of, default_name, enrol, open_hub
+from edge_agent.events import event
+from edge_agent.fetch import BlobSource, Fetcher
+from edge_agent.folders import Folders
+from edge_agent.hub_client import HubClient, checked_url
+from edge_agent.imports import import_layout
+from edge_agent.loop import Backoff, Loop
+from edge_agent.serving import ActivePipeline, Serving
+from edge_agent.spools import Spools
+from edge_agent.state import Enrolled, State
+from edge_agent.sync import Sync
+from edge_agent.trust import DigestsOnly, Trust
+from edgepack import __version__
+from edgepack.errors import EdgepackError
+from fleet.messages import Assigned
+from runtimes.pipeline import LoadedPipeline
+from runtimes.trial import run_trial
+
+log = logging.getLogger("edgepack.agent")
+
+_ENROLMENT_POLL_S = 2.0  # how soon an `edgepack-agent enrol` beside a running agent is noticed
+
+
+class Hub(HubClient, Protocol):
+    """A hub whose connections can be closed."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
+class Registry(BlobSource, Protocol):
+    """A registry whose connections can be closed."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The hub and its registry, as one enrolled device speaks with them."""
+
+    hub: Hub
+    registry: Registry
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.hub.close()
+        self.registry.close()
+
+
+def connect(folders: Folders, enrolled: Enrolled, stop: threading.Event) -> Connection:
+    """Open both with the device's identity. Raises BadInput when its secret is gone."""
+    from oci import registry
+    from oci.credentials import Bearer
+
+    credentials = Bearer(bearer_of(folders.identity, enrolled))
+    # few attempts at once: the check-in loop tries again, with back-off, and blobs are resumed
+    blobs = registry.Registry(urlsplit(enrolled.hub).netloc, credentials, attempts=3, sleep=stop.wait)
+    return Connection(open_hub(folders, enrolled), blobs)
+
+
+class ServingStage:
+    """Loads bundle folders into `Serving`; see `activate.Stage`."""
+
+    def __init__(self, serving: Serving, spools: Spools, partition: Callable[[], str]) -> None:
+        self._serving = serving
+        self._spools = spools
+        self._partition = partition
+
+    def load(self, name: str, folder: Path, version: Assigned) -> Callable[[], None]:
+        """See Stage."""
+        with ExitStack() as undo:
+            loaded = LoadedPipeline.open(folder)
+            undo.callback(loaded.close)
+            spool = self._spools.open(name, loaded.spec.log)
+            active = ActivePipeline(name, version_of(version.index), version.manifest, loaded, spool, self._partition())
+            undo.pop_all()
+        return lambda: self._serving.switch(name, active)
+
+    def remove(self, name: str) -> None:
+        """See Stage."""
+        self._serving.remove(name)
+
+    def serving(self) -> dict[str, str]:
+        """See Stage."""
+        return {each.name: each.manifest for each in self._serving.pipelines}
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What the loops use as long as the same identity is in force."""
+
+    enrolled: Enrolled
+    connection: Connection
+    check_in: CheckIn
+    sync: Sync
+
+
+class Agent:
+    """One agent on one data folder. `open` makes it, `begin` serves, `start` and `stop` run the loops."""
+
+    def __init__(
+        self,
+        config: Config,
+        folders: Folders,
+        state: State,
+        *,
+        target: Target,
+        trust: Trust,
+        trial: Callable[[Path], Comparison],
+        connect: Callable[[Folders, Enrolled, threading.Event], Connection],
+    ) -> None:
+        self.config = config
+        self.state = state
+        self.serving = Serving()
+        self.spools = Spools(folders.spools, self._partition)
+        self.target = target
+        self._folders = folders
+        self._trust = trust
+        self._connect = connect
+        self._stage = ServingStage(self.serving, self.spools, self._partition)
+        self._activator = Activator(folders, state, self._stage, trial)
+        self._session: _Session | None = None
+        self._session_lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._errors: dict[str, str] = {}
+        backoff = Backoff(config.backoff_first_s, config.backoff_cap_s)
+        self._check_in = Loop("check-in", self._check_in_once, backoff, lambda error: self._noted("check-in", error))
+        self._sync = Loop("sync", self._sync_once, backoff, lambda error: self._noted("sync", error))
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        config: Config,
+        *,
+        target: Target | None = None,
+        trust: Trust | None = None,
+        trial: Callable[[Path], Comparison] | None = None,
+        connect: Callable[[Folders, Enrolled, threading.Event], Connection] = connect,
+    ) -> Iterator[Agent]:
+        """Take the data folder. Raises BadInput when another process has it, it cannot be written, or the
+        hub's URL is none.
+        """
+        if config.hub:
+            checked_url(config.hub)
+        folders = Folders(config.data).make()
+        with ExitStack() as stack:
+            stack.enter_context(FolderLock(folders.root))
+            state = State.open(folders.state)
+            stack.callback(state.close)
+            agent = cls(
+                config,
+                folders,
+                state,
+                target=target or host_target(),
+                trust=trust or DigestsOnly(),
+                trial=trial or (lambda folder: run_trial(folder, config.trial_s)),
+                connect=connect,
+            )
+            stack.callback(agent.spools.close)
+            stack.callback(agent.serving.close)
+            stack.callback(agent.stop)
+            yield agent
+
+    def expect(self) -> None:
+        """Say what is about to be loaded, for requests that come in meanwhile."""
+        self.serving.expect(self.state.installed())
+
+    def begin(self, bundles: Iterable[Path] = (), *, trial: bool = True, strict: bool = False) -> None:
+        """Serve what was active when the agent last ran; then what came with the image, unless the hub
+        decides already.
+
+        Raises what is wrong with a bundle folder if `strict`, or if without it nothing serves and no hub could send
+        anything better.
+        """
+        self._activator.restore()
+        self.serving.expect(())
+        for folder in bundles:
+            try:
+                import_layout(folder, self._activator, self.state, self._stage.serving(), self.target, trial=trial)
+            except EdgepackError as error:
+                if strict or not (self.serving.names or self.has_hub):
+                    raise
+                event(log, "bundle folder not taken", level=logging.ERROR, folder=folder, reason=str(error))
+        assignment = self.state.assignment()
+        wanted = assignment.pipelines.values() if assignment else ()
+        self._activator.collect(each.manifest for each in wanted)
+
+    @property
+    def has_hub(self) -> bool:
+        """Whether a hub is known that this device belongs to, or is to join."""
+        return self.state.enrolment() is not None or bool(self.config.hub and self.config.token)
+
+    def start(self) -> None:
+        """Begin to talk to the hub, once there is one."""
+        self.state.beat(started_ms=time.time_ns() // 1_000_000, pid=os.getpid())
+        self._check_in.start()
+        self._sync.start()
+
+    def stop(self) -> None:
+        """End the loops; what they had begun is made good at the next start."""
+        self._stopped.set()
+        for loop in (self._check_in, self._sync):
+            loop.stop()
+        for loop in (self._check_in, self._sync):
+            loop.join(self.config.stop_s)
+        self._disconnect()
+
+    def _check_in_once(self) -> float:
+        self._enrol_if_told()
+        session = self._connected()
+        return session.check_in.step() if session else _ENROLMENT_POLL_S
+
+    def _sync_once(self) -> float:
+        session = self._connected()
+        if session:
+            try:
+                session.sync.send_all()
+            finally:
+                self.state.beat(pending_rows=self.spools.pending_rows())
+        return self.config.seal_s
+
+    def _enrol_if_told(self) -> None:
+        """Join with the token from flags or environment. Told again later, the identity that is there stays."""
+        config, present = self.config, self.state.enrolment()
+        if present is None and config.hub and config.token:
+            given = enrol(self._folders, self.state, config.hub, config.token, name=config.name)
+            event(
+                log,
+                "enrolled",
+                device=given.enrolled.device,
+                name=given.enrolled.name,
+                hub=given.enrolled.hub,
+            )
+
+    def _connected(self) -> _Session | None:
+        """The session of the identity in force: made anew when `edgepack-agent enrol` has changed it."""
+        with self._session_lock:
+            enrolled = self.state.enrolment()
+            if enrolled is None:
+                return None
+            if self._session is None or self._session.enrolled != enrolled:
+                self._disconnect()
+                self._session = self._new_session(enrolled)
+            return self._session
+
+    def _disconnect(self) -> None:
+        if self._session is not None:
+            self._session.connection.close()
+            self._session = None
+
+    def _new_session(self, enrolled: Enrolled) -> _Session:
+        connection = self._connect(self._folders, enrolled, self._stopped)
+        fetcher = Fetcher(
+            self._folders,
+            connection.registry,
+            self.target,
+            self._trust,
+            reserve_bytes=self.config.reserve_bytes,
+        )
+        check_in = CheckIn(
+            connection.hub,
+            fetcher,
+            self._activator,
+            self._stage,
+            self.state,
+            device=enrolled.device,
+            target=self.target,
+            version=__version__,
+            stopping=self._stopped.is_set,
+        )
+        sync = Sync(self.spools.all, connection.hub, self.state, stopping=self._stopped.is_set)
+        return _Session(enrolled, connection, check_in, sync)
+
+    def _partition(self) -> str:
+        enrolled = self.state.enrolment()
+        return enrolled.name if enrolled else default_name()
+
+    def _noted(self, loop: str, error: str | None) -> None:
+        """Write down what a loop says; when one gets through again, the other need not wait any longer."""
+        before = self._errors.pop(loop, None)
+        if error:
+            self._errors[loop] = error
+        if before != error:
+            self.state.beat(errors=self._errors)
+        if before and not error:
+            (self._sync if loop == "check-in" else self._check_in).wake()

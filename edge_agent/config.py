@@ -1,0 +1,80 @@
+"""What an agent is told at its start: one frozen value, read once from environment and flags, passed down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.errors import BadInput
+
+IMAGE_DATA = Path("/persist")  # the volume that our images declare
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where an agent keeps its data, where it listens, whose it is."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080  # 0: any free one
+    hub: str | None = None  # URL; needed once, with a token, to enrol
+    token: str | None = None
+    name: str | None = None  # at the hub; default: the host's name
+    bundle: Path | None = None  # OCI layout folder: active until the first assignment
+    seal_s: float = 5.0  # seconds between two trips home of the log
+    backoff_first_s: float = 5.0  # seconds; upper end of the first wait after a failure, doubled with each
+    backoff_cap_s: float = 3600.0  # seconds; no wait is longer
+    trial_s: float = 120.0  # seconds that a bundle has for its golden rows
+    reserve_bytes: int = 64 << 20  # of the disk, never filled by bundles
+    stop_s: float = 5.0  # seconds for work in progress when the agent is told to stop
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str], **flags: object) -> Config:
+        """Make the configuration: a flag that is not None wins over the environment, which wins over the
+        default.
+
+        Raises BadInput that names the variable whose value does not read.
+        """
+        said: dict[str, object] = {}
+        for name, (variable, kind) in _VARIABLES.items():
+            if text := environment.get(variable):
+                said[name] = _value(variable, kind, text)
+        said.update({name: value for name, value in flags.items() if value is not None})
+        said.setdefault("data", default_data())
+        return cls(**said)  # type: ignore[arg-type]  # names and kinds are those of _VARIABLES and of the flags
+
+
+_VARIABLES: dict[str, tuple[str, type]] = {
+    "data": ("EDGEPACK_DATA", Path),
+    "host": ("EDGEPACK_HOST", str),
+    "port": ("EDGEPACK_PORT", int),
+    "hub": ("EDGEPACK_HUB", str),
+    "token": ("EDGEPACK_TOKEN", str),
+    "name": ("EDGEPACK_NAME", str),
+    "bundle": ("EDGEPACK_BUNDLE", Path),
+    "seal_s": ("EDGEPACK_SEAL_S", float),
+    "backoff_first_s": ("EDGEPACK_BACKOFF_FIRST_S", float),
+    "trial_s": ("EDGEPACK_TRIAL_S", float),
+    "reserve_bytes": ("EDGEPACK_RESERVE_BYTES", int),
+}
+
+
+def default_data() -> Path:
+    """The image's volume where there is one that we may write to, else the user's data folder."""
+    if IMAGE_DATA.is_dir() and os.access(IMAGE_DATA, os.W_OK):
+        return IMAGE_DATA
+    from platformdirs import user_data_path
+
+    return user_data_path("edgepack") / "agent"
+
+
+def _value(variable: str, kind: type, text: str) -> object:
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise BadInput(f"environment variable {variable} is '{text}': expected a number", field=variable) from error
+    if kind in (int, float) and not 0 <= value < float("inf"):
+        raise BadInput(f"environment variable {variable} is '{text}': expected zero or more", field=variable)
+    return value

@@ -1,0 +1,139 @@
+"""The OpenAPI document of what this agent answers right now: its routes, and each pipeline's rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from columns.schema import Schema
+from columns.types import ListOf, Scalar, StructOf, Type
+from edge_agent.inference import ARROW_FILE, ARROW_STREAM, JSON
+from edge_agent.serving import Serving
+from edgepack import __version__
+
+_TEXTUAL = ("string", "binary", "date32", "timestamp")
+
+
+def document(serving: Serving) -> dict[str, Any]:
+    """OpenAPI 3.1 for the pipelines being served."""
+    rows = {f"{p.name}-rows": _rows(p.loaded.input) for p in serving.pipelines}
+    named = {f"/pipelines/{p.name}": _inference(f"Infer with pipeline {p.name}", [p.name]) for p in serving.pipelines}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "edgepack agent", "version": __version__},
+        "paths": {
+            "/infer": _inference("Infer with the only pipeline", serving.names),
+            **named,
+            "/pipelines": _get("The pipelines that answer"),
+            "/models": _get("Their models"),
+            "/logs": _logs(),
+            "/healthz": _get("Whether the agent lives"),
+            "/readyz": _get("Whether every pipeline is loaded", {"503": _error("Not yet")}),
+            "/metrics": {"get": {"summary": "Prometheus figures", "responses": {"200": {"description": "Text"}}}},
+            "/": _get("A status page for browsers, or that the agent lives"),
+        },
+        "components": {"schemas": {**rows, "Error": _ERROR}},
+    }
+
+
+_ERROR = {
+    "type": "object",
+    "required": ["code", "status", "error", "source"],
+    "properties": {
+        "code": {"type": "integer"},
+        "status": {"type": "string"},
+        "error": {"type": "string", "description": "One line: what, which field, what to do."},
+        "source": {"type": "string"},
+    },
+}
+
+
+def _inference(summary: str, names: list[str]) -> dict[str, Any]:
+    schemas = [{"$ref": f"#/components/schemas/{name}-rows"} for name in names]
+    arrow = {
+        media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in (ARROW_FILE, ARROW_STREAM)
+    }
+    result = {JSON: {"schema": {"type": "array", "items": {"type": "object"}}}, **arrow}
+    refused = {
+        "400": "Rows that do not fit",
+        "404": "No such pipeline",
+        "413": "Too large",
+        "415": "Wrong media type",
+    }
+    return {
+        "post": {
+            "summary": summary,
+            "parameters": [_FOCUS, _EXCLUDE, _SEPARATOR],
+            "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": schemas}}, **arrow}},
+            "responses": {
+                "200": {"description": "One result a row", "content": result},
+                **{status: _error(words) for status, words in refused.items()},
+                "422": _error("The model cannot run these rows"),
+                "503": _error("Not ready, or the log takes no rows: come back after Retry-After"),
+            },
+        }
+    }
+
+
+def _logs() -> dict[str, Any]:
+    count = {"type": "integer", "minimum": 0}
+    parameters = [
+        {"name": "pipeline", "in": "query", "schema": {"type": "string"}},
+        {"name": "limit", "in": "query", "schema": count},
+        {"name": "after_seq", "in": "query", "schema": count},
+        _FOCUS,
+        _EXCLUDE,
+        _SEPARATOR,
+    ]
+    answer = {"description": "Every row kept, oldest first", "content": {JSON: {"schema": {"type": "array"}}}}
+    return {"post": {"summary": "The inference log", "parameters": parameters, "responses": {"200": answer}}}
+
+
+def _get(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    answer = {"description": summary, "content": {JSON: {"schema": {"type": "object"}}}}
+    return {"get": {"summary": summary, "responses": {"200": answer, **(more or {})}}}
+
+
+def _error(words: str) -> dict[str, Any]:
+    return {"description": words, "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
+
+
+def _query(name: str, words: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": words, "schema": schema}
+
+
+_NAMES = {"type": "array", "items": {"type": "string"}}
+_FOCUS = _query("dataset[]", "Columns or groups to answer with", _NAMES)
+_EXCLUDE = _query("dataset.exclude[]", "Columns or groups to leave out", _NAMES)
+_SEPARATOR = _query("dataset.separator", "Answer flat, names joined by this", {"type": "string"})
+
+
+def _rows(schema: Schema) -> dict[str, Any]:
+    properties = {field.name: _json_type(field.type) for field in schema}
+    row = {
+        "type": "object",
+        "properties": properties,
+        "required": list(schema.names),
+        "additionalProperties": False,
+    }
+    return {"type": "array", "items": row, "minItems": 1}
+
+
+def _json_type(kind: Type) -> dict[str, Any]:
+    """A type of ours as JSON Schema."""
+    if isinstance(kind, ListOf):
+        sized = {} if kind.size is None else {"minItems": kind.size, "maxItems": kind.size}
+        found: dict[str, Any] = {"type": "array", "items": _json_type(kind.item), **sized}
+    elif isinstance(kind, StructOf):
+        properties = {name: _json_type(each) for name, each in kind.fields}
+        found = {"type": "object", "properties": properties}
+    else:
+        found = {"type": _json_scalar(kind), "format": kind.name}
+    return {"anyOf": [found, {"type": "null"}]} if kind.nullable else found
+
+
+def _json_scalar(kind: Scalar) -> str:
+    if kind.name == "bool":
+        return "boolean"
+    if kind.name.startswith(_TEXTUAL):
+        return "string"
+    return "number" if kind.name.startswith("float") else "integer"

@@ -1,0 +1,84 @@
+"""Joining a fleet: one token, once, for an identity whose secret never leaves the device."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from arch.target import host_target
+from bundle.pipeline import dns_label, legal_name
+from durable.folder_lock import FolderLock
+from edge_agent.folders import Folders
+from edge_agent.hub_client import HttpHub, Refused, checked_url
+from edge_agent.identity import Identity
+from edge_agent.state import Enrolled, State
+from edgepack.errors import BadInput
+from fleet.credentials import device_bearer, hash_secret
+from fleet.messages import EnrolRequest
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What became of asking: the identity, and whether it was there before."""
+
+    enrolled: Enrolled
+    already: bool
+
+
+def default_name() -> str:
+    """The host's name, made a DNS label."""
+    return legal_name(socket.gethostname().partition(".")[0])
+
+
+def enrol(
+    folders: Folders, state: State, hub: str, token: str, *, name: str | None = None, force: bool = False
+) -> Enrolment:
+    """Get an identity at a hub with a join token.
+
+    Safe to repeat after a lost answer: the same secret is offered again. Raises BadInput for a token that is
+    wrong, used or expired, and when another hub's identity is in force and `force` is not given; Unreachable
+    when the hub does not answer.
+    """
+    url = checked_url(hub)
+    chosen = dns_label(name) if name else default_name()
+    with FolderLock(folders.identity):
+        present = state.enrolment()
+        if present and not force:
+            return _stay(present, url)
+        identity = Identity(folders.identity)
+        secret = identity.pending(present.secret_sha256 if present else None)
+        enrolled = _ask(url, EnrolRequest(token, chosen, str(host_target()), hash_secret(secret)))
+        state.enrol(enrolled)
+        identity.forget_all_but(enrolled.secret_sha256)
+    return Enrolment(enrolled, already=False)
+
+
+def open_hub(folders: Folders, enrolled: Enrolled) -> HttpHub:
+    """Return the client that speaks with the device's identity. Raises BadInput when its secret is gone."""
+    return HttpHub(enrolled.hub, device=enrolled.device, bearer=bearer_of(folders.identity, enrolled))
+
+
+def bearer_of(identity: Path, enrolled: Enrolled) -> str:
+    """What the device says to prove who it is, to API and registry alike."""
+    return device_bearer(enrolled.device, Identity(identity).secret(enrolled.secret_sha256))
+
+
+def _stay(present: Enrolled, url: str) -> Enrolment:
+    if present.hub != url:
+        raise BadInput(
+            f"this device is '{present.name}' at hub '{present.hub}' already: use --force to leave it for '{url}'",
+            field="hub",
+        )
+    return Enrolment(present, already=True)
+
+
+def _ask(url: str, request: EnrolRequest) -> Enrolled:
+    hub = HttpHub(url)
+    try:
+        given = hub.enrol(request)
+    except Refused as error:
+        raise BadInput(str(error), field="token") from error
+    finally:
+        hub.close()
+    return Enrolled(url, given.device, given.name, given.check_in_s, request.secret_sha256)

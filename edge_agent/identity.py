@@ -1,0 +1,59 @@
+"""The device's secret: made here, kept here (0600), and known to the hub only by its hash.
+
+A secret is written durably before it is sent anywhere, under its hash's first digits. So an enrolment whose
+answer was lost is asked for again with the same secret, and an old identity stays whole until the new one is
+in force.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from durable.files import write_atomically
+from edgepack.errors import BadInput
+from fleet.credentials import hash_secret, make_secret
+
+_NAME = "secret-"
+
+
+class Identity:
+    """The folder `identity/`; it must exist (`Folders.make`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def pending(self, in_force: str | None) -> str:
+        """Return a secret that no enrolment has taken yet: the one of an earlier try, or a new one, on disk
+        before it returns.
+        """
+        for path in sorted(self._folder.glob(f"{_NAME}*")):
+            secret = _read(path)
+            if path.name == _file_name(hash_secret(secret)) and hash_secret(secret) != in_force:
+                return secret
+        secret = make_secret()
+        write_atomically(self._folder / _file_name(hash_secret(secret)), f"{secret}\n".encode(), mode=0o600)
+        return secret
+
+    def secret(self, secret_sha256: str) -> str:
+        """Return the secret with this hash. Raises BadInput when the folder does not hold it."""
+        path = self._folder / _file_name(secret_sha256)
+        secret = _read(path) if path.is_file() else ""
+        if hash_secret(secret) != secret_sha256:
+            raise BadInput(
+                f"the secret of this device is not in '{self._folder}': enrol again with --force and a new token"
+            )
+        return secret
+
+    def forget_all_but(self, in_force: str) -> None:
+        """Delete the secrets of other identities."""
+        for path in self._folder.glob(f"{_NAME}*"):
+            if path.name != _file_name(in_force):
+                path.unlink(missing_ok=True)
+
+
+def _file_name(secret_sha256: str) -> str:
+    return f"{_NAME}{secret_sha256[:16]}"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="ascii", errors="replace").strip()

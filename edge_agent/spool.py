@@ -1,0 +1,293 @@
+"""`Spool`: a pipeline's inference log on this device: result rows in, segments home, and every loss counted.
+
+    <data>/spool/<pipeline>/       one log (durable/segment_log.py); a frame's payload is columns.raw of some
+    result rows
+
+Rules:
+
+- `record` returns when the rows are as durable as the policy says: `commit`: on disk; `relaxed`: written, on
+  disk within a second; `off`: nothing is written. If it raises, the rows are not in the log and no answer may
+  leave;
+- rows that can be read are durable: reading syncs first, so a sequence number, once seen, never names another
+  row;
+- `confirm` deletes nothing: what the hub has stays readable here until its room is needed, and then goes
+  first. The note stands in the segment's file name. A cut may lose it: the segment is then sent once more,
+  and the hub knows it;
+- above `max_bytes` the oldest segment goes and leaves a gap (`drop_oldest`), or rows are refused (`reject`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundle.pipeline import LogPolicy, parse_bytes
+from columns.columns import Columns, constant
+from columns.raw import decode_raw, encode_raw
+from columns.schema import Field, Schema
+from columns.types import Scalar
+from columns.values import object_array
+from durable.disk import DISK, Disk
+from durable.frames import Frame
+from durable.group_commit import GroupCommit
+from durable.segment_log import LogStopped, SegmentLog
+from durable.segment_names import Gap, Segment
+from edge_agent.long_values import without_long_values
+from edgepack.errors import BadInput, Unreachable
+
+_log = logging.getLogger(__name__)
+_WINDOW_S = 0.5  # how long a relaxed row may wait for its sync
+_TEXT = Scalar("string")
+_SEQ = (Field("metadata.seq", Scalar("int64")), Field("metadata.epoch", _TEXT))
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Spool:
+    """The log of one pipeline. All methods may be called by any thread. One opener at a time: BadInput for a second.
+
+    Raises Unreachable where the disk refuses, or the log is full and may drop nothing: later it may work
+    (503).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: LogPolicy,
+        partition: str,
+        *,
+        pipeline: str | None = None,
+        disk: Disk = DISK,
+    ) -> None:
+        """Open or start the log in `folder`; `pipeline` is its name in rows (default: the folder's)."""
+        self._folder = folder
+        self._disk = disk
+        self._texts = {"metadata.pipeline": pipeline or folder.name, "metadata.partition": partition}
+        self._schemas: dict[tuple[int, tuple[str, ...]], tuple[Schema, Schema]] = {}
+        self._open = contextlib.ExitStack()
+        self._log: SegmentLog | None = None
+        self._opening = threading.Lock()
+        self._checked: set[int] = set()
+        self._sync_failures = 0
+        self._unsynced = threading.Event()
+        self._closing = threading.Event()
+        self._syncer: threading.Thread | None = None
+        self.change_policy(policy)
+
+    def change_policy(self, policy: LogPolicy) -> None:
+        """Follow another policy from now on: a new version of the pipeline may bring one."""
+        self._policy = policy
+        self._limits = _limits(policy)
+        if self._log is not None:
+            self._log.limit(**self._limits)
+        elif policy.durability != "off" or self._disk.is_folder(self._folder):
+            self._start()
+
+    def _start(self) -> None:
+        """Open the log; with `off` only where an earlier policy left rows that must still go home."""
+        with self._opening, contextlib.ExitStack() as undo:
+            if self._log is not None:
+                return
+            undo.enter_context(self._disk.lock(self._folder))
+            with _refused():
+                self._log = SegmentLog.open(self._folder, disk=self._disk, **self._limits)
+            self._commits = GroupCommit(self._log)
+            self._open = undo.pop_all()
+
+    @property
+    def epoch(self) -> str:
+        """16 hexadecimal digits, new with each new log: with it, sequences and segment numbers are unique for ever."""
+        return self._log.epoch if self._log else ""
+
+    @property
+    def policy(self) -> LogPolicy:
+        """The policy that is followed."""
+        return self._policy
+
+    # Rows
+
+    def record(self, result: Columns, request_id: str = "", *, bundle: str = "") -> int | None:
+        """Log the rows of a result; returns the sequence of the first, or None where nothing is logged.
+
+        `bundle` is the digest of the bundle that answered.
+        """
+        if self._policy.durability == "off" or not result.rows:
+            return None
+        if self._log is None:
+            raise Unreachable(f"the log of pipeline '{self._folder.name}' is closed", retry_after_s=1)
+        texts = {**self._texts, "metadata.request_id": request_id, "metadata.bundle": bundle}
+        parts = without_long_values(result, self._policy.max_value_bytes)
+        payloads = [(b"".join(encode_raw(self._with_texts(part, texts))), part.rows) for part in parts]
+        sync = self._policy.durability == "commit"
+        with _refused():
+            first = self._commits.submit_all(payloads, sync)
+        if not sync and not self._unsynced.is_set():
+            self._sync_soon()
+        return first
+
+    def rows(self, after_seq: int | None = None, limit: int | None = None) -> Iterator[Columns]:
+        """The rows that are retained now, oldest first, in blocks; with `metadata.seq` and `metadata.epoch`.
+
+        Rows that are dropped while the iterator runs are left out.
+        """
+        if self._log is None or (limit is not None and limit <= 0):
+            return
+        with _refused():
+            self._log.sync()
+        after, left = -1 if after_seq is None else after_seq, limit
+        for segment in self._log.segments():
+            if segment.end_seq - 1 <= after:
+                continue
+            for block in self._blocks(segment.number, after):
+                part = block if left is None else block.slice(0, left)
+                yield part
+                left = None if left is None else left - part.rows
+                if left == 0:
+                    return
+
+    def _blocks(self, number: int, after: int) -> Iterator[Columns]:
+        if self._log is None:
+            return
+        with _refused():
+            frames = self._log.read(number)
+            for frame in frames:
+                if frame.end_seq - 1 > after:
+                    block = self._block(frame, max(0, after + 1 - frame.first_seq))
+                    if block is not None:
+                        yield block
+
+    def _block(self, frame: Frame, skip: int) -> Columns | None:
+        try:
+            block = decode_raw(frame.payload)
+        except BadInput as error:  # written by another version: it still goes home as it is
+            _log.warning("log row %d of '%s' does not read: %s", frame.first_seq, self._folder.name, error)
+            return None
+        arrays = {
+            **block.arrays,
+            "metadata.seq": np.arange(frame.first_seq, frame.end_seq, dtype=np.int64),
+            "metadata.epoch": constant(object_array([self.epoch]), block.rows),
+        }
+        return Columns(self._schema(block.schema, _SEQ), arrays, block.rows).slice(skip, block.rows)
+
+    def _with_texts(self, part: Columns, texts: dict[str, str]) -> Columns:
+        added = {name: text for name, text in texts.items() if text and name not in part.arrays}
+        arrays = {name: constant(object_array([text]), part.rows) for name, text in added.items()}
+        schema = self._schema(part.schema, tuple(Field(name, _TEXT) for name in added))
+        return Columns(schema, {**part.arrays, **arrays}, part.rows)
+
+    def _schema(self, schema: Schema, fields: tuple[Field, ...]) -> Schema:
+        # Keyed by identity: hashing a schema costs more than the rest of a one-row record.
+        key = (id(schema), tuple(field.name for field in fields))
+        found = self._schemas.get(key)
+        if found is None:
+            if len(self._schemas) > 64:
+                self._schemas.clear()
+            found = self._schemas[key] = (schema, Schema(schema.fields + fields))
+        return found[1]
+
+    # Relaxed: a sync within the window
+
+    def _sync_soon(self) -> None:
+        self._unsynced.set()
+        if self._syncer is None:
+            with self._opening:
+                if self._syncer is None and not self._closing.is_set():
+                    self._syncer = threading.Thread(
+                        target=self._sync_in_windows, name=f"sync-{self._folder.name}", daemon=True
+                    )
+                    self._syncer.start()
+
+    def _sync_in_windows(self) -> None:
+        while self._unsynced.wait() and not self._closing.wait(_WINDOW_S):
+            self._unsynced.clear()
+            try:
+                if self._log is not None:
+                    self._log.sync()
+            except LogStopped as error:
+                self._sync_failures += 1
+                _log.error("rows that were answered may be lost: %s", error)
+
+    # The way home
+
+    def seal(self, older_than_s: float = 0) -> Segment | None:
+        """Close the open segment if it holds rows and is older than this, so that it can go home."""
+        with _refused():
+            return self._log.seal(older_than_s) if self._log else None
+
+    def sealed(self) -> list[Segment]:
+        """The segments that are to go home, oldest first. Damage in their files is cut out first, and recorded."""
+        if self._log is None:
+            return []
+        with _refused():
+            for segment in self._pending():
+                if segment.number not in self._checked:
+                    self._log.contents(segment.number)
+                    self._checked.add(segment.number)
+        return self._pending()
+
+    def _pending(self) -> list[Segment]:
+        return [each for each in self._log.segments() if each.state == "sealed"] if self._log else []
+
+    def confirm(self, number: int) -> None:
+        """The hub has this segment, and the caller has noted so durably. It stays readable until its room is needed."""
+        if self._log is not None:
+            with _refused():
+                self._log.confirm(number)
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Rows that were logged and are lost, by sequence, with the reason."""
+        return self._log.gaps if self._log else []
+
+    def stats(self) -> dict[str, int]:
+        """Figures for /metrics: what is retained, what waits for the hub, what was lost."""
+        segments = self._log.segments() if self._log else []
+        return {
+            "rows": sum(segment.rows for segment in segments),
+            "bytes": self._log.size_bytes if self._log else 0,
+            "pending_segments": sum(segment.state == "sealed" for segment in segments),
+            "pending_rows": sum(segment.rows for segment in segments if not segment.confirmed),
+            "oldest_seq": segments[0].first_seq if segments else 0,
+            "next_seq": self._log.next_seq if self._log else 0,
+            "dropped_rows": sum(gap.rows for gap in self.gaps),
+            "sync_failures": self._sync_failures,
+        }
+
+    def close(self) -> None:
+        """Sync, seal and give the folder back; records are refused from then on. A second call does nothing."""
+        self._closing.set()
+        self._unsynced.set()
+        if self._syncer is not None:
+            self._syncer.join()
+        with self._opening:
+            log, self._log = self._log, None
+            if log is not None:
+                log.close()
+            self._open.close()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _limits(policy: LogPolicy) -> dict[str, Any]:
+    """Segments of 8 MiB, smaller where the spool is: what drops is at most an eighth of it."""
+    limit = parse_bytes(policy.max_bytes)
+    segment = max(1, min(8 << 20, limit // 8))
+    return {"segment_bytes": segment, "max_bytes": limit, "drop_oldest": policy.when_full == "drop_oldest"}
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except LogStopped as error:
+        raise Unreachable(str(error), retry_after_s=1) from error

@@ -1,0 +1,91 @@
+"""`edgepack check`: everything that packaging would look at, without writing a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgepack.errors import EdgepackError
+
+if TYPE_CHECKING:
+    from packager.checks import Checklist
+    from packager.package import Packaged
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(source: Path, as_json: bool) -> None:
+    """Check a model file or a project: its versions, fields, validations and golden rows, and that it answers as
+    expected.
+
+    SOURCE is a model file, or a folder with an edgepack.toml. The model runs in a child process. Exit code 2 when a
+    check fails; the line on standard error says which.
+
+    \b
+    Example:
+      edgepack check examples/wine-line
+      edgepack check model.onnx --json
+    """
+    from packager.checks import Checklist
+
+    checklist = Checklist()
+    packaged: Packaged | None = None
+    try:
+        packaged = _packaged(source, checklist)
+    except EdgepackError:
+        _report(checklist, None, as_json)
+        raise
+    _report(checklist, packaged, as_json)
+
+
+def _packaged(source: Path, checklist: Checklist) -> Packaged:
+    from arch.target import host_target
+    from packager.package import package
+    from packager.project import Project
+
+    with checklist.check("project.reads") as found:
+        project = Project.open(source)
+        found.append(f"pipeline '{project.name}'")
+    checklist.require()
+    return package(project, [host_target()], checklist=checklist)
+
+
+def _report(checklist: Checklist, packaged: Packaged | None, as_json: bool) -> None:
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps(report(checklist, packaged)))
+        return
+    from packager import parity
+
+    for check in checklist.checks:
+        click.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.key:22} {check.description}")
+        if check.fix:
+            click.echo(f"     {'':22} fix: {check.fix}")
+    for line in parity.table(packaged.parity) if packaged else ():
+        click.echo(f"     {line}")
+    for note in packaged.notes if packaged else ():
+        click.echo(f"note: {note}")
+
+
+def report(checklist: Checklist, packaged: Packaged | None) -> dict[str, Any]:
+    """The object that `--json` prints (DESIGN §4.2)."""
+    checks = [
+        {"key": c.key, "category": c.category, "passed": c.passed, "description": c.description, "fix": c.fix}
+        for c in checklist.checks
+    ]
+    steps = [
+        {
+            "name": step.name,
+            "framework": step.framework,
+            "runtime": step.runtime,
+            "reason": step.reason,
+            "parity": {key: packaged.parity[key] for key in ("rows", "max_abs", "max_rel", "label_flips")},
+        }
+        for step in (packaged.spec.steps if packaged else ())
+        if packaged
+    ]
+    return {"checks": checks, "steps": steps, "notes": list(packaged.notes) if packaged else []}

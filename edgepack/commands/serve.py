@@ -1,0 +1,135 @@
+"""`edgepack serve`: packager makes the bundle, the agent serves it: the one place where the two meet."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from edgepack.errors import BadInput
+
+if TYPE_CHECKING:
+    from edge_agent.agent import Agent
+    from packager.package import Packaged
+
+_LONGEST_LINE = 2000  # characters of a row that a command line shows; a longer one goes to a file beside the data
+
+
+@click.command(name="serve", short_help="Serve models on this machine.")
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOURCE...")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Where bundle and log are kept.")
+def command(sources: tuple[Path, ...], port: int, host: str, data: Path | None) -> int:
+    """Check and package each SOURCE, then answer inference requests until Ctrl-C, as a device would.
+
+    SOURCE is a model file, or a folder with an edgepack.toml. Every row is logged in the data folder; POST /logs
+    shows the log.
+
+    \b
+    Example:
+      edgepack serve ccfraud.onnx
+      edgepack serve wine-line/ cooler/ --port 9000
+    """
+    with TemporaryDirectory(prefix="edgepack-serve-") as work:
+        return _serve(sources, port, host, data, Path(work))
+
+
+def _serve(sources: tuple[Path, ...], port: int, host: str, data: Path | None, work: Path) -> int:
+    from edge_agent.config import Config
+    from edge_agent.run import run_agent
+
+    packaged = _package(sources)
+    names = [each.spec.name for each in packaged]
+    data = (data or _default_data(names)).absolute()
+    _check_not_enrolled(data)
+    layouts = _layouts(packaged, work)
+
+    def ready(agent: Agent, url: str) -> None:
+        for name in set(agent.serving.names) - set(names):
+            agent.state.remove(name)
+            agent.serving.remove(name)
+        _say_ready(agent, url, data)
+
+    return run_agent(Config(data=data, host=host, port=port), layouts, strict=True, ready=ready)
+
+
+def _package(sources: Sequence[Path]) -> list[Packaged]:
+    from arch.target import host_target
+    from packager import Project, package
+
+    packaged: dict[str, Packaged] = {}
+    for source in sources:
+        made = package(Project.open(source), [host_target()])
+        for note in made.notes:
+            click.echo(note, err=True)
+        if made.spec.name in packaged:
+            raise BadInput(
+                f"two sources make a pipeline '{made.spec.name}': give one another name in its edgepack.toml"
+            )
+        packaged[made.spec.name] = made
+    return list(packaged.values())
+
+
+def _default_data(names: list[str]) -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("edgepack") / "serve" / "+".join(names)
+
+
+def _check_not_enrolled(data: Path) -> None:
+    """A device's own data folder is not for trying things: its hub decides what it serves."""
+    from edge_agent.folders import Folders
+    from edge_agent.state import State
+
+    path = Folders(data).state
+    if not path.is_file():
+        return
+    with ExitStack() as stack:
+        state = State.read(path)
+        stack.callback(state.close)
+        enrolled = state.enrolment()
+    if enrolled:
+        raise BadInput(
+            f"data folder '{data}' belongs to a device of {enrolled.hub}: choose another with --data", field="data"
+        )
+
+
+def _layouts(packaged: Sequence[Packaged], work: Path) -> list[Path]:
+    from oci.layout import write_layout
+
+    folders = [work / each.spec.name for each in packaged]
+    for each, folder in zip(packaged, folders, strict=True):
+        write_layout(each.index, folder)
+    return folders
+
+
+def _say_ready(agent: Agent, url: str, data: Path) -> None:
+    for pipeline in agent.serving.pipelines:
+        click.echo(f"serving {pipeline.name} on {url} (log: {pipeline.loaded.spec.log.durability}, data: {data})")
+    for pipeline in agent.serving.pipelines:
+        path = "/infer" if len(agent.serving.names) == 1 else f"/pipelines/{pipeline.name}"
+        row = pipeline.loaded.bundle.golden().inputs.slice(0, 1)
+        click.echo("try it: " + curl_line(url + path, _row_json(row), data / f"{pipeline.name}.example.json"))
+    click.echo("Ctrl-C ends it")
+
+
+def _row_json(row: object) -> str:
+    from columns.records import encode_records
+
+    return encode_records(row, ".").decode()  # type: ignore[arg-type]
+
+
+def curl_line(url: str, row: str, file: Path) -> str:
+    """A line to paste into a shell. A row too long for one goes to `file`."""
+    body = row
+    if len(row) > _LONGEST_LINE:
+        file.write_text(row)
+        body = f"@{file}"
+    header = "Content-Type: application/json; format=pandas-records"
+    return shlex.join(["curl", "-s", url, "-H", header, "--data-binary", body])

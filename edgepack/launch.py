@@ -1,0 +1,84 @@
+"""The entry points of our own programs, and how they end: one line for an error, and an exit code.
+
+In a wheel the rooms lie under `edgepack/_app/`: `import arch` in a user's process still finds the user's `arch`.
+Only here is that folder put first on the path: of this process and of the children it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
+
+INTERRUPTED = 130
+
+
+def edgepack() -> None:
+    """Run the `edgepack` program."""
+    enter_house()
+    from edgepack.commands import program
+
+    sys.exit(run(program, "edgepack"))
+
+
+def agent() -> None:
+    """Run the `edgepack-agent` program."""
+    enter_house()
+    from edge_agent.commands import program
+
+    sys.exit(run(program, "edgepack-agent"))
+
+
+def enter_house() -> None:
+    """Put the rooms first on the path of this process and of its children."""
+    rooms = Path(__file__).resolve().parent / "_app"
+    if not rooms.is_dir():
+        rooms = rooms.parent.parent
+    if sys.path[:1] != [str(rooms)]:
+        sys.path.insert(0, str(rooms))
+    inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != str(rooms)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(rooms), *inherited])
+
+
+def run(program: click.Command, name: str, arguments: list[str] | None = None) -> int:
+    """Run a program to its end. Returns 0 done, 1 our failure, 2 the user's input, 130 interrupted.
+
+    A fault of our own is one line too; EDGEPACK_DEBUG=1 adds the traceback for a report.
+    """
+    import click as cli
+
+    from edgepack.errors import EdgepackError
+
+    try:
+        result = program.main(arguments, prog_name=name, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (cli.exceptions.Abort, KeyboardInterrupt):
+        return _end("interrupted", INTERRUPTED)
+    except cli.exceptions.Exit as end:
+        return end.exit_code
+    except cli.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except cli.ClickException as error:
+        where = f" (see: {error.ctx.command_path} --help)" if isinstance(error, cli.UsageError) and error.ctx else ""
+        return _end(f"{name}: {error.format_message()}{where}", 2)
+    except EdgepackError as error:
+        return _end(f"{name}: {error}", error.exit_code)
+    except BrokenPipeError:
+        # whoever read our output went away: that is how `| head` ends, not a failure of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the roof: no traceback may reach a user
+        if os.environ.get("EDGEPACK_DEBUG"):
+            traceback.print_exc()
+        return _end(f"{name}: fault of ours: {type(error).__name__}: {error} (EDGEPACK_DEBUG=1 shows where)", 1)
+
+
+def _end(line: str, code: int) -> int:
+    print(" ".join(line.split()), file=sys.stderr)  # noqa: T201 - the one place where an error is printed
+    return code

@@ -1,0 +1,1 @@
+"""Projects to learn from, and the demo."""

@@ -1,0 +1,1 @@
+"""The main job, done for real on one machine: `make demo`."""

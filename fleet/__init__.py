@@ -1,0 +1,4 @@
+"""What device and hub say to each other: join, inventory, assignment, segment, receipt.
+
+Structs and pure rules, no I/O.
+"""

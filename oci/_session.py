@@ -1,0 +1,273 @@
+"""Requests to one registry: what is tried again, and where a redirect may lead.
+
+- 5xx, 429 and broken connections are tried again with a doubling wait, then are Unreachable; all else is an answer.
+- A redirect is followed for GET and HEAD only: never from https to http, never from elsewhere to this machine, and to
+  another origin without credentials.
+- No message repeats a header, a query or the body of an answer, for they may hold secrets; only error codes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+import re
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, SSLError
+
+from edgepack.errors import BadInput, NotTrusted, Unreachable
+from oci._authorizer import Authorizer
+from oci.credentials import Challenge, Credentials
+from oci.reference import is_loopback
+
+CONNECT_S, READ_S = 10.0, 60.0
+SMALL_ANSWER = 4 << 20  # bytes of an answer that is read whole
+_LONGEST_WAIT_S = 15.0
+_DRAINED = 1 << 16  # bytes left unread that cost less than a new connection
+_MOST_REDIRECTS = 5
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CODE = re.compile(rb'"code"\s*:\s*"([A-Z_]{1,40})"')
+_Sent = TypeVar("_Sent")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that was read whole. Header names are looked up without regard to case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Session:
+    """Connections to one registry, shared by threads. `sleep` is the wait between attempts (tests hand in none)."""
+
+    def __init__(
+        self,
+        host: str,
+        credentials: Credentials | None = None,
+        *,
+        plain_http: bool = False,
+        ca_file: Path | None = None,
+        attempts: int = 5,
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
+        plain = plain_http or (is_loopback(host) and ca_file is None)
+        self.host, self.origin = host, f"{'http' if plain else 'https'}://{host}"
+        self.attempts = attempts
+        self._authorizer = Authorizer(self.origin, credentials)
+        self._sleep = sleep
+        self._stop = threading.Event()
+        self._pool = urllib3.PoolManager(
+            maxsize=4,
+            retries=False,
+            timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
+            ca_certs=str(ca_file) if ca_file else None,
+        )
+
+    def until(self, stop: threading.Event) -> Session:
+        """The same connections and tokens, for work that ends when `stop` is set."""
+        bound = copy.copy(self)
+        bound._stop = stop
+        return bound
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.clear()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        expected: Collection[int],
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        again: bool = True,
+    ) -> Answer:
+        """Send one request and read the answer whole, at most 4 MiB of it.
+
+        Raises Unreachable when attempts (one, unless `again`) are used up, BadInput for a status not in `expected`.
+        """
+
+        def send() -> Answer:
+            with self._send(method, path, scope, headers or {}, body) as response:
+                return Answer(response.status, response.headers, self._whole(response))
+
+        answer = self._trying(send, again)
+        if answer.status not in expected:
+            raise self._refused(answer, method, path)
+        return answer
+
+    @contextlib.contextmanager
+    def stream(
+        self, path: str, *, scope: str, expected: Collection[int], headers: Mapping[str, str] | None = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """GET, the body left to the caller, who reads it raw. Attempts cover only the way to the status line."""
+
+        def send() -> contextlib.ExitStack:
+            with contextlib.ExitStack() as stack:
+                responses.append(stack.enter_context(self._send("GET", path, scope, headers or {}, None)))
+                return stack.pop_all()
+
+        responses: list[urllib3.BaseHTTPResponse] = []
+        with self._trying(send, True):
+            response = responses[-1]
+            if response.status not in expected:
+                raise self._refused(Answer(response.status, response.headers, self._whole(response)), "GET", path)
+            yield response
+
+    def pause(self, failures: int, retry_after_s: float = 0.0) -> None:
+        """Wait before the next attempt: half a second, then doubled; jitter keeps a fleet from returning at once."""
+        wait = min(_LONGEST_WAIT_S, 0.25 * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        (self._sleep or self._stop.wait)(max(retry_after_s, wait))
+
+    def check_stop(self) -> None:
+        """Raise Unreachable if the work that this belongs to was stopped."""
+        if self._stop.is_set():
+            raise Unreachable(f"stopped while talking to registry '{self.host}'")
+
+    def unreachable(self, cause: object, retry_after_s: float | None = None) -> Unreachable:
+        """The error for a registry that does not answer, or not well."""
+        reason = _reason(cause) if isinstance(cause, HTTPError | OSError) else str(cause)
+        return Unreachable(
+            f"registry '{self.host}' did not answer: {reason} (tried {self.attempts} times)",
+            retry_after_s=retry_after_s,
+        )
+
+    def _trying(self, send: Callable[[], _Sent], again: bool) -> _Sent:
+        failures = 0
+        while True:
+            self.check_stop()
+            failures += 1
+            last, wait = failures >= self.attempts or not again, 0.0
+            try:
+                return send()
+            except SSLError as error:
+                raise NotTrusted(
+                    f"the certificate of registry '{self.host}' was refused: "
+                    "give its CA, or --plain-http for a registry without TLS"
+                ) from error
+            except _TryAgainError as error:
+                wait = error.retry_after_s
+                if last or wait > _LONGEST_WAIT_S:
+                    raise self.unreachable(error, wait or None) from error
+            except (HTTPError, OSError) as error:
+                if last:
+                    raise self.unreachable(error) from error
+            self.pause(failures, wait)
+
+    @contextlib.contextmanager
+    def _send(
+        self, method: str, path: str, scope: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """One attempt: authorize where asked, follow redirects, leave the body unread."""
+        url, challenged = urljoin(self.origin, path), 0
+        for _ in range(_MOST_REDIRECTS + 2):
+            own = _origin(url) == self.origin
+            sent = {**headers, **(self._authorizer.headers(scope) if own else {})}
+            with self._once(method, url, sent, body) as response:
+                if response.status == 401 and own and challenged < 2:
+                    challenged += 1
+                    if self._challenged(response, scope, sent):
+                        continue
+                if response.status not in _REDIRECTS:
+                    yield response
+                    return
+                url = self._redirected(method, url, response.headers.get("Location", ""))
+        raise NotTrusted(f"registry '{self.host}' redirects without end: refused")
+
+    @contextlib.contextmanager
+    def _once(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        response = self._pool.request(
+            method,
+            url,
+            body=body,
+            headers={"Accept-Encoding": "identity", "User-Agent": "edgepack", **headers},
+            preload_content=False,
+            redirect=False,
+        )
+        try:
+            if response.status in _AGAIN:
+                raise _TryAgainError(response.status, response.headers.get("Retry-After", ""))
+            yield response
+        except BaseException:
+            response.close()
+            raise
+        if response.length_remaining is not None and response.length_remaining <= _DRAINED:
+            response.drain_conn()  # read to its end, the connection serves the next request
+            response.release_conn()
+        else:
+            response.close()
+
+    def _challenged(self, response: urllib3.BaseHTTPResponse, scope: str, sent: Mapping[str, str]) -> bool:
+        def fetch(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+            with self._once("GET", url, headers, None) as answer:
+                return answer.status, self._whole(answer)
+
+        challenge = Challenge.parse(response.headers.get("WWW-Authenticate", ""))
+        return self._authorizer.answer(challenge, scope, sent, fetch)
+
+    def _redirected(self, method: str, url: str, location: str) -> str:
+        """Where a redirect leads, if it may be followed. Only the host is named: a query may be a signature."""
+        target = urljoin(url, location)
+        to = urlsplit(target)
+        host = to.netloc.rpartition("@")[2]
+        if not location or method not in ("GET", "HEAD"):
+            raise NotTrusted(f"registry '{self.host}' redirects a {method} to '{host}': refused")
+        downgraded = url.startswith("https:") and to.scheme != "https"
+        inwards = is_loopback(host) and not is_loopback(self.host)
+        if to.scheme not in ("http", "https") or downgraded or inwards or host != to.netloc:
+            raise NotTrusted(f"registry '{self.host}' redirects to {to.scheme}://{host}: refused")
+        return target
+
+    def _whole(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        body = bytearray()
+        while data := response.read(1 << 16, decode_content=False):
+            body += data
+            if len(body) > SMALL_ANSWER:
+                raise NotTrusted(f"registry '{self.host}' answers with more than {SMALL_ANSWER} bytes: refused")
+        return bytes(body)
+
+    def _refused(self, answer: Answer, method: str, path: str) -> BadInput:
+        what = urlsplit(path).path.removeprefix("/v2/")
+        found = sorted({code.decode() for code in _CODE.findall(answer.body[:10_000])})
+        codes = f" ({', '.join(found)})" if found else ""
+        if answer.status in (401, 403):
+            return BadInput(f"registry '{self.host}' refuses to {method} '{what}'{codes}: give (other) credentials")
+        if answer.status == 404:
+            return BadInput(f"registry '{self.host}' has no '{what}'{codes}")
+        return BadInput(f"registry '{self.host}' answered {answer.status}{codes} to {method} '{what}'")
+
+
+class _TryAgainError(Exception):
+    """An answer after which the same request may succeed later."""
+
+    def __init__(self, status: int, retry_after: str) -> None:
+        super().__init__(f"it answers {status}")
+        self.retry_after_s = float(retry_after) if retry_after.isdigit() and len(retry_after) < 7 else 0.0
+
+
+def _reason(error: HTTPError | OSError) -> str:
+    """What went wrong, in our words: the library's own text repeats the URL, whose query may be a signature."""
+    if isinstance(error, NameResolutionError):
+        return "its name is not known"
+    if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError) and not isinstance(error, NewConnectionError):
+        return "it took too long"
+    return "no connection" if isinstance(error, NewConnectionError) else "the connection broke"
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

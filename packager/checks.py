@@ -1,0 +1,91 @@
+"""Named checks: what `edgepack check` reports. Each is one thing that was looked at, and what to do where it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from edgepack.errors import BadInput, RuntimeFailed
+
+# key → category, what was looked at, what to do
+_CHECKS = {
+    "project.reads": ("project", "the project reads and its paths stay inside", "mend the file or key that is named"),
+    "model.format": ("model", "the file is a model that this version packages", "export the model as ONNX"),
+    "model.version": (
+        "model",
+        "the runtime knows the model's IR version and opsets",
+        "export with an older opset; 17 runs everywhere",
+    ),
+    "model.files": (
+        "model",
+        "weights outside the model are in the project",
+        "copy the file beside the model, without links",
+    ),
+    "model.schema": (
+        "model",
+        "inputs and outputs have types that devices can serve",
+        "mend tensor_fields, [steps.input] or [steps.output]",
+    ),
+    "pipeline.seams": ("pipeline", "each step takes what the one before gives", "rename with tensor_fields"),
+    "pipeline.validations": (
+        "pipeline",
+        "validations are boolean expressions on the fields",
+        "mend the expression that is named",
+    ),
+    "golden.rows": ("golden", "golden rows fit the fields", "mend the file, or delete it if it was generated"),
+    "parity.runs": (
+        "parity",
+        "the packaged model loads and answers in a child process",
+        "run it in onnxruntime; give [golden] rows it can answer",
+    ),
+    "parity.agrees": (
+        "parity",
+        "the packaged model answers as expected",
+        "convert the model again, or raise [golden] tolerance",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check and how it went. `fix` is None where nothing is to be done."""
+
+    key: str
+    category: str
+    passed: bool
+    description: str
+    fix: str | None = None
+
+
+@dataclass
+class Checklist:
+    """The checks of one packaging, in the order in which they were made."""
+
+    checks: list[Check] = field(default_factory=list)
+    error: BadInput | None = None
+
+    @contextmanager
+    def check(self, key: str) -> Iterator[list[str]]:
+        """Make one check: the block's BadInput or RuntimeFailed fails it, and is raised by the next `require`.
+
+        The block may append what it found to the list it is given: it is told with a check that passes.
+        """
+        category, looked_at, fix = _CHECKS[key]
+        found: list[str] = []
+        try:
+            yield found
+        except (BadInput, RuntimeFailed) as error:
+            self.checks.append(Check(key, category, False, str(error), fix))
+            refusal = error if isinstance(error, BadInput) else BadInput(str(error))
+            self.error = self.error or refusal
+        else:
+            told = f"{looked_at}: {', '.join(found)}" if found else looked_at
+            self.checks.append(Check(key, category, True, told))
+
+    def require(self) -> None:
+        """Raise the first error if a check has failed. Checks that do not need one another are made before this is
+        asked.
+        """
+        if self.error is not None:
+            raise self.error

@@ -1,0 +1,282 @@
+"""ONNX: from what a file says about itself to the fields of a step, and whether the runtime can run it.
+
+How tensors become rows (DESIGN §4.3): where a tensor's first axis is free or 1, it is the rows; a larger fixed first
+axis makes the whole tensor one row. The remaining axes nest as lists: fixed ones with their size, free ones without.
+The runtime tells the two readings apart by rank alone, so a type given in `[steps.input]` may choose the other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from columns.schema import Field, Schema
+from columns.types import ListOf, Scalar, Type
+from edgepack.errors import BadInput
+from packager.frameworks.onnx_wire import Dim, ExternalTensor, OnnxFile, Value, read_onnx
+
+# What the newest runtime that images carry accepts. Source: onnxruntime 1.31.1 itself, asked with one-node models of
+# each
+# version (tests/packager/test_onnx.py asks it again); a domain that is not listed holds custom operators.
+RUNTIME = "onnxruntime 1.31.1"
+NEWEST_IR = 13
+NEWEST_OPSETS = {"": 26, "ai.onnx.ml": 5, "ai.onnx.training": 1, "com.microsoft": 1}
+
+# TensorProto.DataType (onnx.proto3) → our scalar; those without one are refused by name.
+_ELEMENTS = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    8: "string",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+}
+_UNSUPPORTED = {
+    0: "undefined",
+    14: "complex64",
+    15: "complex128",
+    16: "bfloat16",
+    17: "float8e4m3fn",
+    18: "float8e4m3fnuz",
+    19: "float8e5m2",
+    20: "float8e5m2fnuz",
+    21: "uint4",
+    22: "int4",
+    23: "float4e2m1",
+    24: "float8e8m0",
+    25: "uint2",
+    26: "int2",
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model takes and gives, by its own names, and the files it needs beside it."""
+
+    path: Path
+    ir_version: int
+    opsets: Mapping[str, int]
+    producer: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    external: tuple[ExternalTensor, ...]
+
+    @property
+    def versions(self) -> str:
+        """IR and opsets in one line."""
+        sets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(self.opsets.items()))
+        return f"IR {self.ir_version}, opset {sets}"
+
+
+def inspect(path: Path) -> Signature:
+    """Read a model's signature without loading its weights. Raises BadInput for what is not a whole ONNX model."""
+    found = read_onnx(path)
+    if found.ir_version >= 3 and not found.opsets:
+        raise BadInput(f"'{path.name}' is not a whole ONNX model: it does not say which opset it uses")
+    inputs = tuple(value for value in found.inputs if value.name not in found.initializers)
+    for side, values in (("inputs", inputs), ("outputs", tuple(found.outputs))):
+        _check_names(path, side, values)
+    return Signature(
+        path,
+        found.ir_version,
+        dict(found.opsets),
+        found.producer,
+        inputs,
+        tuple(found.outputs),
+        tuple(_distinct(found)),
+    )
+
+
+def check_version(signature: Signature) -> None:
+    """Raise BadInput when the file is newer than the runtime, with what was found and what runs."""
+    name = signature.path.name
+    if signature.ir_version > NEWEST_IR:
+        raise BadInput(
+            f"model '{name}' has IR version {signature.ir_version}, {RUNTIME} runs up to {NEWEST_IR}: "
+            f"export it with ir_version={NEWEST_IR} or older"
+        )
+    for domain, version in sorted(signature.opsets.items()):
+        newest = NEWEST_OPSETS.get(domain)
+        if newest is not None and version > newest:
+            raise BadInput(
+                f"model '{name}' uses opset {version} of {domain or 'ai.onnx'}, {RUNTIME} runs up to {newest}: "
+                f"export it with opset {newest} or older (17 runs everywhere)"
+            )
+
+
+def schemas(
+    signature: Signature, tensor_fields: list[str], inputs: Mapping[str, str] | None, outputs: Mapping[str, str] | None
+) -> tuple[Schema, Schema]:
+    """The fields a step takes and gives: the model's, its inputs renamed by `tensor_fields`.
+
+    `inputs` and `outputs` are the types given in `[steps.input]` and `[steps.output]`: they must agree with the
+    model. They may fix an axis that the model leaves free, take the whole tensor as one row, and say what a model
+    without shapes does not. Raises BadInput that names the field, what was found and what was expected.
+    """
+    own = [value.name for value in signature.inputs]
+    if tensor_fields and len(tensor_fields) != len(own):
+        raise BadInput(
+            f"tensor_fields has {len(tensor_fields)} names, model '{signature.path.name}' has "
+            f"{len(own)} inputs: {', '.join(own)}",
+            field="tensor_fields",
+        )
+    return (
+        _side(signature, "input", tensor_fields or own, signature.inputs, inputs),
+        _side(signature, "output", [value.name for value in signature.outputs], signature.outputs, outputs),
+    )
+
+
+def _side(
+    signature: Signature, side: str, names: list[str], values: tuple[Value, ...], given: Mapping[str, str] | None
+) -> Schema:
+    asked = None if given is None else _asked(side, names, given)
+    fields = [_field(signature, side, name, value, asked) for name, value in zip(names, values, strict=True)]
+    return Schema(tuple(fields))
+
+
+def _asked(side: str, names: list[str], given: Mapping[str, str]) -> Schema:
+    asked = Schema.parse(given)
+    wrong = [name for name in asked.names if name not in names] or [name for name in names if name not in asked]
+    if wrong:
+        raise BadInput(
+            f"[steps.{side}] {'names' if wrong[0] in asked else 'lacks'} '{wrong[0]}', the model has "
+            f"{', '.join(names)}",
+            field=f"steps.{side}.{wrong[0]}",
+        )
+    return asked
+
+
+def _field(signature: Signature, side: str, name: str, value: Value, asked: Schema | None) -> Field:
+    scalar = _element(signature, side, value)
+    if value.dims is None and asked is None:
+        raise BadInput(
+            f"{side} '{value.name}' of model '{signature.path.name}' has no shape: give its type in [steps.{side}], "
+            "or infer shapes before packaging (onnx.shape_inference)"
+        )
+    if asked is None:
+        return Field(name, _nested(scalar, _row(value.dims or ())))
+    given = asked[name]
+    readings = [] if value.dims is None else [_nested(scalar, _row(value.dims)), _nested(scalar, value.dims)]
+    if _scalar(given.type) != scalar or not any(_fits(given.type, reading) for reading in readings or [given.type]):
+        found = f"{readings[0]}" if readings else f"{scalar} of unknown shape"
+        raise BadInput(f"[steps.{side}] {name} is {given.text}, the model has {found}", field=f"steps.{side}.{name}")
+    return given
+
+
+def external_files(signature: Signature, root: Path) -> dict[str, Path]:
+    """The files that hold weights outside the model, by their path relative to it.
+
+    Raises BadInput for a path that leads out of the project or through a link, and for a file that is missing or too
+    short.
+    """
+    folder = signature.path.parent
+    files: dict[str, Path] = {}
+    for tensor in signature.external:
+        path = folder / _relative(signature, tensor.location)
+        if not path.is_file() or not path.resolve().is_relative_to(root.resolve()) or _through_link(path, folder):
+            raise BadInput(
+                f"model '{signature.path.name}' keeps weights in '{tensor.location}': no such plain "
+                "file beside it in the project"
+            )
+        size = path.stat().st_size
+        if tensor.offset + (tensor.length or 0) > size:
+            raise BadInput(
+                f"model '{signature.path.name}' expects {tensor.offset + (tensor.length or 0)} bytes "
+                f"in '{tensor.location}', "
+                f"it has {size}: copy it again"
+            )
+        files[tensor.location] = path
+    return files
+
+
+def _relative(signature: Signature, location: str) -> PurePosixPath:
+    path = PurePosixPath(location)
+    if (
+        not location
+        or path.is_absolute()
+        or ".." in path.parts
+        or "\\" in location
+        or "\0" in location
+        or str(path) != location
+    ):
+        raise BadInput(
+            f"model '{signature.path.name}' keeps weights in '{location[:100]}': expected a plain path beside the model"
+        )
+    return path
+
+
+def _through_link(path: Path, folder: Path) -> bool:
+    """Whether a part of a path below a folder is a link. ONNX Runtime refuses such weights too."""
+    return any(each.is_symlink() for each in (path, *path.parents) if each != folder and each.is_relative_to(folder))
+
+
+def _distinct(found: OnnxFile) -> list[ExternalTensor]:
+    """One entry a file, with the furthest byte that a tensor needs of it."""
+    furthest: dict[str, int] = {}
+    for tensor in found.external:
+        end = tensor.offset + (tensor.length or 0)
+        furthest[tensor.location] = max(end, furthest.get(tensor.location, 0))
+    return [ExternalTensor(location, 0, end) for location, end in sorted(furthest.items())]
+
+
+def _check_names(path: Path, side: str, values: tuple[Value, ...]) -> None:
+    names = [value.name for value in values]
+    if not names:
+        raise BadInput(f"model '{path.name}' has no {side}: expected at least one")
+    if len(set(names)) != len(names) or not all(names):
+        raise BadInput(f"model '{path.name}' has {side} without a name of their own: {', '.join(names)[:200]}")
+
+
+def _element(signature: Signature, side: str, value: Value) -> str:
+    """The scalar of a tensor. Raises BadInput that names what else it is."""
+    where = f"{side} '{value.name}' of model '{signature.path.name}'"
+    if value.kind != "tensor":
+        raise BadInput(
+            f"{where} is a {value.kind}: this version runs tensors (scikit-learn: convert with zipmap=False)"
+        )
+    if value.element not in _ELEMENTS:
+        raise BadInput(
+            f"{where} has elements of type {_UNSUPPORTED.get(value.element, value.element)}: cast it "
+            "to a type of numpy's"
+        )
+    return _ELEMENTS[value.element]
+
+
+def _row(dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """The axes of one row."""
+    if dims and (_size(dims[0]) is None or dims[0] == 1):
+        return dims[1:]
+    return dims
+
+
+def _nested(scalar: str, dims: tuple[Dim, ...]) -> Type:
+    nested: Type = Scalar(scalar)
+    for dim in reversed(dims):
+        nested = ListOf(nested, _size(dim))
+    return nested
+
+
+def _size(dim: Dim) -> int | None:
+    return dim if isinstance(dim, int) and dim > 0 else None
+
+
+def _scalar(type_: Type) -> str:
+    while isinstance(type_, ListOf):
+        type_ = type_.item
+    return str(type_)
+
+
+def _fits(given: Type, found: Type) -> bool:
+    """Whether a given type says the same as the model's, or more about an axis that the model leaves free."""
+    if isinstance(given, ListOf) and isinstance(found, ListOf):
+        same = found.size is None or found.size == given.size
+        return same and not given.nullable and _fits(given.item, found.item)
+    return given == found

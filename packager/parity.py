@@ -1,0 +1,91 @@
+"""Parity: the packaged model is asked the golden rows in a child process and must answer as expected.
+
+Where the user gave the original's answers, those are expected. Where not, the model must at least agree with itself:
+all rows at once against one by one. An ONNX model has nothing to fall back to, so a miss is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bundle.golden import Comparison, GoldenRows, compare
+from columns.columns import Columns
+from edgepack.errors import BadInput
+from runtimes.trial import predict_in_child
+
+EXPECTED = "compared with the expected answers of the golden rows"
+REPEATED = "no expected answers were given: compared with the answers of the first run, which are kept with the rows"
+CONSISTENT = "no expected answers were given: all rows at once agree with one by one"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the packaged model answered: all rows at once, and one by one."""
+
+    together: Columns
+    alone: Columns
+
+
+def ask(folder: Path, inputs: Columns, timeout_s: float) -> Answers:
+    """Run rows through an unpacked bundle, twice, in one child. Raises BadInput or RuntimeFailed as the child says."""
+    both = predict_in_child(folder, inputs, timeout_s, twice=True)
+    return Answers(both.slice(0, inputs.rows), both.slice(inputs.rows, 2 * inputs.rows))
+
+
+def prove(golden: GoldenRows, answers: Answers, tolerance: float, *, is_made: bool = False) -> dict[str, Any]:
+    """Compare and return the parity report; `is_made` says that no original gave the answers. Raises BadInput that
+    names the worst row, field and values.
+    """
+    if golden.outputs is None:
+        found = compare(answers.together, answers.alone, tolerance)
+        if not found.passed:
+            raise BadInput(
+                "the model differs from itself between all rows at once and one by one, so it is not "
+                f"comparable: {found.reason}"
+            )
+        return report(found, CONSISTENT, tolerance)
+    worst = max((compare(golden.outputs, each, tolerance) for each in (answers.together, answers.alone)), key=_badness)
+    if not worst.passed:
+        raise BadInput(
+            f"the packaged model does not answer as expected: {worst.reason}; largest difference {worst.max_abs:g}"
+        )
+    return report(worst, REPEATED if is_made else EXPECTED, tolerance)
+
+
+def report(found: Comparison, reason: str, tolerance: float) -> dict[str, Any]:
+    """The parity report as it is stored and printed."""
+    return {
+        "rows": found.rows,
+        "max_abs": found.max_abs,
+        "max_rel": found.max_rel,
+        "label_flips": found.label_flips,
+        "worst_row": found.worst_row,
+        "tolerance": tolerance,
+        "runtime": "onnx",
+        "reason": reason,
+    }
+
+
+def encode(parity: dict[str, Any]) -> bytes:
+    """The report as the referrer's blob: JSON, keys in the order above."""
+    return msgspec.json.encode(parity)
+
+
+def table(parity: dict[str, Any]) -> list[str]:
+    """The report for people, a line each."""
+    worst = "" if parity["worst_row"] is None else f" (row {parity['worst_row']})"
+    return [
+        f"rows compared        {parity['rows']}",
+        f"largest difference   {parity['max_abs']:.3g} absolute, {parity['max_rel']:.3g} relative{worst}",
+        f"label flips          {parity['label_flips']}",
+        f"tolerance            {parity['tolerance']:g}",
+        f"how                  {parity['reason']}",
+    ]
+
+
+def _badness(found: Comparison) -> tuple[int, float]:
+    return found.label_flips, found.max_rel

@@ -1,0 +1,190 @@
+"""Group commit: many threads share a sync, each learns its own fate, and kill -9 takes no acknowledged row."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from durable.group_commit import GroupCommit
+from durable.segment_log import LogStopped, SegmentLog
+from tests.fakes.disk import MemoryDisk, Refusal
+from tests.fakes.log_history import FOLDER
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+        assert not thread.is_alive(), "a caller was left waiting"
+
+
+class SlowDisk(MemoryDisk):
+    """Counts syncs; each takes a moment, as on a real disk, so that callers queue up meanwhile."""
+
+    syncs = 0
+
+    def sync(self, handle: int) -> None:
+        self.syncs += 1
+        time.sleep(0.002)
+        super().sync(handle)
+
+
+def test_each_caller_gets_the_sequence_of_its_own_rows(tmp_path):
+    log = SegmentLog.open(tmp_path, segment_bytes=20_000)
+    commits = GroupCommit(log)
+    given: dict[int, bytes] = {}
+
+    def work(index: int) -> None:
+        for turn in range(40):
+            payload = f"{index}/{turn}".encode()
+            given[commits.submit(payload, 1 + turn % 3)] = payload
+
+    in_threads(8, work)
+    stored = {f.first_seq: f.payload for each in log.segments() for f in log.read(each.number)}
+    assert stored == given
+    assert len(given) == 320
+
+
+def test_callers_who_wait_share_a_sync():
+    disk = SlowDisk()
+    commits = GroupCommit(SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk))
+    in_threads(8, lambda index: [commits.submit(b"row", 1) for _ in range(20)] and None)
+    assert disk.syncs < 80  # 160 appends
+
+
+def test_a_lone_caller_pays_one_write_and_one_sync():
+    disk = MemoryDisk()
+    commits = GroupCommit(SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk))
+    commits.submit(b"first", 1)
+    calls: list[str] = []
+    disk.before = lambda action, name: calls.append(action)
+    commits.submit(b"row", 1)
+    assert calls == ["write", "sync"]
+    calls.clear()
+    commits.submit(b"row", 1, sync=False)
+    assert calls == ["write"]
+
+
+def test_several_payloads_of_one_caller_follow_each_other(tmp_path):
+    log = SegmentLog.open(tmp_path)
+    commits = GroupCommit(log)
+    assert commits.submit_all([(b"a", 2), (b"b", 1)]) == 1
+    assert [frame.first_seq for frame in log.read(1)] == [1, 3]
+
+
+def test_when_a_group_fails_each_of_its_callers_is_told_and_nobody_hangs():
+    disk = SlowDisk()
+    log = SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk)
+    commits = GroupCommit(log)
+    kept, failed = [], []
+    disk.before = Refusal({"sync"}, 3, errno.EIO)
+
+    def work(index: int) -> None:
+        for turn in range(5):
+            payload = f"{index}/{turn}".encode()
+            try:
+                commits.submit(payload, 1)
+                kept.append(payload)
+            except LogStopped as error:
+                failed.append(error)
+
+    in_threads(8, work)
+    assert len(kept) + len(failed) == 40
+    assert failed
+    assert len({id(error) for error in failed}) == len(failed)  # each thread has its own, with its own traceback
+    for state in disk.crash_states(random.Random(2), 10):
+        again = SegmentLog.open(FOLDER, disk=state)
+        assert sorted(f.payload for each in again.segments() for f in again.read(each.number)) == sorted(kept)
+
+
+def test_an_interrupt_in_the_leader_does_not_leave_the_others_waiting():
+    disk = SlowDisk()
+    log = SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk)
+    commits = GroupCommit(log)
+    interrupted = []
+
+    def strike(action: str, name: str) -> None:
+        if action == "sync" and disk.syncs == 4:
+            raise KeyboardInterrupt
+
+    disk.before = strike
+
+    def work(index: int) -> None:
+        for _ in range(5):
+            try:
+                commits.submit(b"row", 1)
+            except KeyboardInterrupt as error:
+                interrupted.append(error)
+
+    in_threads(6, work)
+    assert interrupted
+    assert commits.submit(b"after", 1) > 0
+
+
+WRITER = """
+import sys, threading
+from pathlib import Path
+from durable.group_commit import GroupCommit
+from durable.segment_log import SegmentLog
+
+log = SegmentLog.open(Path(sys.argv[1]), segment_bytes=16_000)
+commits = GroupCommit(log)
+said = threading.Lock()
+
+def work(index):
+    turn = 0
+    while True:
+        payload = f"{sys.argv[2]}/{index}/{turn}/".encode() + b"x" * (turn * 37 % 400)
+        seq = commits.submit(payload, 1 + turn % 3)
+        with said:
+            sys.stdout.write(f"{seq} {len(payload)} {payload[:40].decode()}\\n")
+            sys.stdout.flush()
+        turn += 1
+
+for index in range(4):
+    threading.Thread(target=work, args=(index,), daemon=True).start()
+print("0 0 started", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_kill_9_at_any_moment_takes_no_acknowledged_row(tmp_path):
+    rng = random.Random(os.urandom(8))
+    acknowledged: dict[int, tuple[int, str]] = {}
+    torn = 0
+    for turn in range(25):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(turn)], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline().startswith("0 0")
+        time.sleep(rng.uniform(0, 0.08))
+        writer.send_signal(signal.SIGKILL)
+        for line in writer.stdout.read().splitlines():
+            seq, length, start = line.split(" ")
+            assert int(seq) not in acknowledged, "a sequence was given twice"
+            acknowledged[int(seq)] = (int(length), start)
+        writer.stdout.close()
+        writer.wait()
+        torn += any(path.suffix == ".open" for path in tmp_path.rglob("*"))
+        log = SegmentLog.open(tmp_path, segment_bytes=16_000)
+        found = {f.first_seq: f.payload for each in log.segments() for f in log.read(each.number)}
+        for seq, (length, start) in acknowledged.items():
+            assert len(found[seq]) == length
+            assert found[seq].startswith(start.encode())
+        assert log.gaps == []
+        log.close()
+    assert torn > 10
+    assert len(acknowledged) > 500

@@ -1,0 +1,101 @@
+"""A real server on a real socket before real pipelines and spools."""
+
+from __future__ import annotations
+
+import atexit
+import json
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from bundle.pipeline import LogPolicy
+from edge_agent.doors import make_app
+from edge_agent.server import Server
+from edge_agent.serving import ActivePipeline, Serving
+from edge_agent.spool import Spool
+from runtimes.pipeline import LoadedPipeline
+from tests.runtimes.models import bundle_folder, linear, step
+
+JSON = "application/json; format=pandas-records"
+ARROW = "application/vnd.apache.arrow.file"
+VERSION = "6d4d1e4c-3d39-5d6c-8b53-9f2f0a8f6c11"
+
+
+class Front:
+    """One server for all tests of a process, each with an application of its own: to stop one takes a fifth of a second."""
+
+    def __init__(self) -> None:
+        self.application: Any = None
+        self.server: Server | None = None
+
+    def open(self, application: Any) -> Server:
+        self.application = application
+        if self.server is None:
+            self.server = Server(self, "127.0.0.1", 0).start()
+            atexit.register(self.server.stop)
+        return self.server
+
+    def __call__(self, environ: Any, start: Any) -> Any:
+        return self.application(environ, start)
+
+
+FRONT = Front()
+
+
+class Served:
+    """Pipelines behind a port; use as a context manager."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.serving = Serving()
+        self.spools: dict[str, Spool] = {}
+        self._http = requests.Session()
+
+    def __enter__(self) -> Served:
+        self.server = FRONT.open(make_app(self.serving))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+        self.serving.close()
+        for spool in self.spools.values():
+            spool.close()
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def add(
+        self,
+        name: str = "demo",
+        factor: float = 2.0,
+        model: bytes | None = None,
+        log: dict[str, Any] | None = None,
+        **spec: Any,
+    ) -> ActivePipeline:
+        """Serve a pipeline `y = factor * sum of x`, or one of another model."""
+        changes = spec.pop("step", {})
+        policy = LogPolicy(**(log or {"durability": "relaxed"}))
+        golden = spec.pop("golden", b'[{"in.x": [1, 2, 3]}]')
+        models = {"linear.onnx": model or linear(factor=factor)}
+        folder = bundle_folder(
+            self.root / name, models, [step(sha256="", **changes)], golden, name=name, log=policy, **spec
+        )
+        if name not in self.spools:
+            self.spools[name] = Spool(self.root / "spool" / name, policy, "line-4")
+        active = ActivePipeline(
+            name, VERSION, f"sha256:{folder.name}", LoadedPipeline.open(folder), self.spools[name], "line-4"
+        )
+        self.serving.switch(name, active)
+        return active
+
+    def post(self, path: str = "/infer", rows: Any = None, **more: Any) -> requests.Response:
+        """Ask with rows as pandas-records, or with anything else as `data`."""
+        if rows is not None:
+            more["data"] = json.dumps(rows)
+            more["headers"] = {"Content-Type": JSON, **more.get("headers", {})}
+        return self._http.post(self.url + path, timeout=20, **more)
+
+    def get(self, path: str, **more: Any) -> requests.Response:
+        return self._http.get(self.url + path, timeout=20, **more)

@@ -1,0 +1,236 @@
+"""The agent with its loops against a real hub; the pipelines are real, only the HTTP door is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+
+from edge_agent.agent import Agent
+from edge_agent.config import Config
+from edge_agent.inference import RECORDS, infer
+from edge_agent.status import read_status
+from edgepack.errors import BadInput
+from oci.layout import write_layout
+from tests.edge_agent.real_hub import assigned, enrolled_folder, make_bundle, running_hub
+from tests.fakes.hub import FaultyLink
+
+ROW = b'[{"x": [1, 2, 3]}]'
+
+
+@pytest.fixture(scope="module")
+def hub_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hub")
+
+
+@pytest.fixture(scope="module")
+def hub(hub_folder):
+    with running_hub(hub_folder) as hub:
+        yield hub
+
+
+@pytest.fixture
+def link(hub):
+    link = FaultyLink(hub.url)
+    yield link
+    link.close()
+
+
+@pytest.fixture
+def device(hub, link, tmp_path):
+    """An enrolled device: its data folder and its id."""
+    folders, enrolled = enrolled_folder(hub, tmp_path / "data", link.url)
+    return folders.root, enrolled.device
+
+
+@contextlib.contextmanager
+def running(data, *bundles, **changes):
+    config = Config(data=data, seal_s=0.05, backoff_first_s=0.1, backoff_cap_s=0.2, **changes)
+    with Agent.open(config) as agent:
+        agent.expect()
+        agent.begin(bundles)
+        agent.start()
+        yield agent
+
+
+def until(true, what, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def answer(agent, name="demo", request_id="r"):
+    with agent.serving.lease(name) as active:
+        return float(infer(active, ROW, RECORDS, request_id).arrays["out.y"][0, 0])
+
+
+def serves(agent, index, name="demo"):
+    return lambda: (
+        agent.serving.names
+        and {each.name: each.manifest for each in agent.serving.pipelines}.get(name) == (assigned(index).manifest)
+    )
+
+
+def ids_at(hub):
+    return [row["metadata"]["request_id"] for row in hub.rows()]
+
+
+def test_an_assignment_is_served_replaced_and_added_to_and_each_row_is_at_the_hub_once(hub, device, tmp_path):
+    data, me = device
+    one, two, other = (
+        make_bundle(tmp_path / "b", factor=1.0),
+        make_bundle(tmp_path / "b", factor=2.0),
+        make_bundle(tmp_path / "b", "other", 3.0),
+    )
+    for index, name in [(one, "demo"), (two, "demo"), (other, "other")]:
+        hub.publish(index, name)
+    with running(data) as agent:
+        hub.assign(me, demo=one.digest)
+        until(serves(agent, one), "the first version serves")
+        assert answer(agent, request_id="a1") == 6.0
+        hub.assign(me, demo=one.digest, other=other.digest)
+        until(serves(agent, other, "other"), "the other pipeline serves beside it")
+        hub.assign(me, demo=two.digest, other=other.digest)
+        until(serves(agent, two), "the second version took its place")
+        assert (answer(agent, request_id="a2"), answer(agent, "other", "a3")) == (12.0, 18.0)
+        assert agent.state.installed()["demo"].previous == assigned(one)
+        until(lambda: {"a1", "a2", "a3"} <= set(ids_at(hub)), "the rows are at the hub")
+        until(lambda: (hub.report(me) or {}).get("state") == "active", "the hub knows")
+        assert hub.report(me)["manifest"] == assigned(two).manifest
+        hub.assign(me, demo=two.digest)
+        until(lambda: agent.serving.names == ["demo"], "what is not assigned is removed")
+    assert sorted(each for each in ids_at(hub) if each.startswith("a")) == ["a1", "a2", "a3"]
+
+
+def test_a_bundle_that_answers_wrongly_leaves_the_previous_and_the_hub_learns_why(hub, device, tmp_path):
+    data, me = device
+    good, bad = make_bundle(tmp_path / "b"), make_bundle(tmp_path / "b", factor=7.0, right=False)
+    hub.publish(good)
+    hub.publish(bad)
+    with running(data) as agent:
+        hub.assign(me, demo=good.digest)
+        until(serves(agent, good), "the good one serves")
+        hub.assign(me, demo=bad.digest)
+        until(lambda: (hub.report(me) or {}).get("state") == "failed", "the hub learns of it")
+        report = hub.report(me)
+        assert "answers wrongly on this machine" in report["reason"]
+        assert f"keeping {assigned(good).manifest}" in report["reason"]
+        assert answer(agent) == 12.0
+        assert agent.state.quarantined()[assigned(bad).manifest].verdict == "failed"
+        hub.assign(me, demo=good.digest)
+        until(lambda: hub.report(me)["state"] == "active", "back on the good one")
+
+
+def test_rows_answered_while_the_hub_is_away_arrive_later(hub, device, link, tmp_path):
+    data, me = device
+    index = make_bundle(tmp_path / "b")
+    hub.publish(index)
+    with running(data) as agent:
+        hub.assign(me, demo=index.digest)
+        until(serves(agent, index), "it serves")
+        link.die()
+        asked = [f"b{number}" for number in range(20)]
+        for each in asked:
+            assert answer(agent, request_id=each) == 12.0
+        until(lambda: read_status(data).errors.keys() >= {"check-in", "sync"}, "the device says so")
+        link.lose_answers(2, b"PUT /api/v1/segments")
+        link.mend()
+        until(lambda: set(asked) <= set(ids_at(hub)), "the rows arrive")
+        until(lambda: read_status(data).errors == {}, "the device says that all is well")
+    assert sorted(each for each in ids_at(hub) if each.startswith("b")) == sorted(asked)
+
+
+def test_a_start_without_the_hub_serves_what_was_active(hub, device, link, tmp_path):
+    data, me = device
+    index = make_bundle(tmp_path / "b")
+    hub.publish(index)
+    with running(data) as agent:
+        hub.assign(me, demo=index.digest)
+        until(serves(agent, index), "it serves")
+    link.die()
+    with running(data) as agent:
+        assert answer(agent) == 12.0
+
+
+def test_a_damaged_bundle_is_fetched_again(hub, device, tmp_path):
+    data, me = device
+    index = make_bundle(tmp_path / "b")
+    hub.publish(index)
+    with running(data) as agent:
+        hub.assign(me, demo=index.digest)
+        until(serves(agent, index), "it serves")
+    path = data / "bundles" / assigned(index).manifest[7:] / "linear.onnx"
+    path.chmod(0o644)
+    path.write_bytes(b"rotten")  # the blob is the same file: it is damaged as well
+    with running(data) as agent:
+        until(serves(agent, index), "it serves again")
+        assert answer(agent) == 12.0
+
+
+def test_a_lying_reply_about_the_sequence_is_not_followed(hub, device, tmp_path):
+    data, me = device
+    index = make_bundle(tmp_path / "b")
+    hub.publish(index)
+    from edge_agent.state import State
+    from fleet.messages import Assignment
+
+    state = State.open(data / "state.sqlite")
+    state.accept(Assignment(me, 50, {}, 0.1), None)
+    state.close()
+    with running(data) as agent:
+        hub.assign(me, demo=index.digest)
+        until(lambda: "a lower one is never applied" in read_status(data).errors.get("check-in", ""), "it is said")
+        assert agent.serving.names == []
+
+
+def test_a_baked_bundle_serves_until_the_hub_assigns_something(hub, tmp_path):
+    baked, index = make_bundle(tmp_path / "b", factor=1.0), make_bundle(tmp_path / "b", factor=2.0)
+    hub.publish(index)
+    layout = tmp_path / "layout"
+    write_layout(baked, layout)
+    data = tmp_path / "data"
+    with running(data, layout, hub=hub.url, token=hub.token(), name="baked-1") as agent:
+        assert answer(agent, request_id="c1") == 6.0
+        until(lambda: agent.state.enrolment(), "it enrols by itself")
+        me = agent.state.enrolment().device
+        until(lambda: "c1" in ids_at(hub), "its rows arrive")
+        assert agent.serving.names == ["demo"]
+        hub.assign(me, demo=index.digest)
+        until(serves(agent, index), "the hub decides")
+    with running(data, layout) as agent:
+        assert answer(agent) == 12.0
+
+
+def test_enrolling_beside_a_running_agent_is_noticed(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_agent.agent._ENROLMENT_POLL_S", 0.05)
+    data = tmp_path / "data"
+    with running(data) as agent:
+        _, enrolled = enrolled_folder(hub, data)
+        until(lambda: hub.device(enrolled.device)["last_seen"], "it checks in")
+        assert agent.has_hub
+
+
+def test_a_bundle_folder_that_is_wrong_ends_the_start_unless_something_else_serves(hub, tmp_path):
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    write_layout(make_bundle(tmp_path / "b", factor=4.0, right=False), bad)
+    write_layout(make_bundle(tmp_path / "b", factor=1.0), good)
+    from edge_agent.activate import WrongAnswers
+
+    with pytest.raises(WrongAnswers), running(tmp_path / "one", bad):
+        pass
+    with running(tmp_path / "two", good):
+        pass
+    with running(tmp_path / "two", bad) as agent:
+        assert answer(agent) == 6.0
+
+
+def test_a_second_agent_on_the_same_folder_is_told_who_has_it(tmp_path):
+    with running(tmp_path / "data"), pytest.raises(BadInput, match="in use by process"), running(tmp_path / "data"):
+        pass
+
+
+def test_a_hub_url_without_tls_is_refused_at_the_start(tmp_path):
+    with pytest.raises(BadInput, match="no TLS"), running(tmp_path / "data", hub="http://10.0.0.1", token="x"):
+        pass
