@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from arch.target import Target, host_target
@@ -27,7 +27,7 @@ from buildx.interpreter import Interpreter, interpreter_packages
 from buildx.layer_cache import Layer, LayerCache
 from buildx.layers import LayerMaker
 from buildx.lock import Lock, LockedBase, LockFile
-from buildx.mirror import find_mirror
+from buildx.mirror import APT, find_mirror
 from buildx.outcome import Built, BuiltImage, LayerLine
 from buildx.packages import BasePackages
 from buildx.report import Report
@@ -47,7 +47,7 @@ class Options:
     project: Path
     source: Path
     output: Path | None = None
-    base: Path | None = None
+    base: str | None = None
     wheels: Path | None = None
     compression: str = "splice"
     locked: bool = False
@@ -56,10 +56,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Workplace:
-    """This machine: the cache folder, and the environment that names mirror and time."""
+    """This machine: the cache folder, the environment that names mirror and time, and apt's configuration."""
 
     cache: Path
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    environ: Mapping[str, str]
+    apt: Path = APT
 
 
 def build(index: Index, targets: Iterable[Target], options: Options, workplace: Workplace, report: Report) -> Built:
@@ -106,7 +107,10 @@ class _Run:
         self._folder = workplace.cache
         debian = workplace.cache / "debian"
         self._packages = BasePackages(
-            lambda: DebianArchive(find_mirror(workplace.environ), debian, report), debian, report, frozen=options.locked
+            lambda: DebianArchive(find_mirror(workplace.environ, workplace.apt), debian, report),
+            debian,
+            report,
+            frozen=options.locked,
         )
         self._wheels = Wheels(
             workplace.cache / "wheels", report, workplace.environ, local=options.wheels, frozen=options.locked
@@ -117,7 +121,7 @@ class _Run:
         """Build one target's image."""
         traits = traits_of(bundle.target)
         if self._options.base:
-            foundation, traits = given_base(self._options.base, traits)
+            foundation, traits = given_base(self._options.base, traits, self._folder / "bases")
             maker = LayerMaker(self._cache, encoder_for(self._options.compression, None), None)
         else:
             maker = self._maker(traits)

@@ -1,4 +1,4 @@
-"""What compresses anew. The rule (DESIGN §6.6): never the zlib that happens to be in this Python, whose bytes vary by
+"""What compresses anew. The rule: never the zlib that happens to be in this Python, whose bytes vary by
 version.
 
 `Pinned` runs the zlib of the base's own release, in the base's own interpreter for this machine. `Stored`

@@ -20,13 +20,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgepack.errors import NotTrusted, Unreachable
-from oci.blob import CHUNK, chunks
+from oci.blob import chunks
 from oci.digest import Digest
 
 TIMEOUT_S = 30.0
 ATTEMPTS = 4
 PARALLEL = 8
 _GONE = (404, 410)
+_PIECE = 64 << 10  # bytes: how much may still come after an interruption
 
 
 class Gone(Unreachable):
@@ -153,7 +154,7 @@ def _copy(url: str, handle: int, stop: threading.Event | None) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "edgepack"})  # noqa: S310 - a mirror may be file: too
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
         expected, seen = answer.headers.get("Content-Length"), 0
-        while data := answer.read(CHUNK):
+        while data := answer.read(_PIECE):
             if stop is not None and stop.is_set():
                 raise InterruptedError("another download failed, or the build was interrupted")
             seen += os.write(handle, data)

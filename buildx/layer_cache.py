@@ -132,7 +132,7 @@ class CachePart:
     size_bytes: int
 
 
-PARTS = ("layers", "wheels", "debian", "interpreters")
+PARTS = ("layers", "wheels", "debian", "interpreters", "bases")
 
 
 def list_cache(cache: Path) -> list[CachePart]:
@@ -158,7 +158,7 @@ def prune_cache(cache: Path, unused_s: float, now_s: float) -> int:
         for folder in (cache / "interpreters").glob("*"):
             if now_s - folder.stat().st_mtime >= unused_s:
                 shutil.rmtree(folder, ignore_errors=True)
-        for name in ("layers", "wheels", "debian"):
+        for name in ("layers", "wheels", "debian", "bases"):
             _prune(cache / name, now_s - unused_s)
     return before - sum(part.size_bytes for part in list_cache(cache))
 

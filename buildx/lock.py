@@ -121,7 +121,7 @@ class LockFile:
         for path in (self.path, self._spare):
             try:
                 return Lock.decode(path.read_text("utf-8"), path.name)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, UnicodeDecodeError) as error:
                 raise BadInput(f"lock file '{path}' does not read: {error}") from error
@@ -150,8 +150,8 @@ def _rows(items: Iterable[msgspec.Struct]) -> str:
 
 
 def _quoted(value: str | int) -> str:
-    """A JSON string or number is a TOML one as well."""
-    return json.dumps(value)
+    """A JSON string or number is a TOML one as well, but for escaped surrogates and a bare DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read_toml(text: str) -> object:

@@ -50,7 +50,7 @@ class _Source:
     keyring: Path
 
 
-def find_mirror(environ: Mapping[str, str], apt: Path = APT) -> Mirror:
+def find_mirror(environ: Mapping[str, str], apt: Path) -> Mirror:
     """Find the mirror. Raises BadInput, with the two ways out, on a machine that names none."""
     given = environ.get(VARIABLE, "").strip()
     if given:

@@ -1,4 +1,4 @@
-"""What a build gives back: values for a command to print, in the shape that `--json` promises (DESIGN §4.2)."""
+"""What a build gives back: values for a command to print, in the shape that `--json` promises."""
 
 from __future__ import annotations
 

@@ -83,8 +83,9 @@ class BasePackages:
             known = before.get(each.name)
             if known and known.sha256 != each.sha256:
                 self._report.notice(
-                    f"Debian package '{each.name}' {known.version} is no longer on the mirror: locked anew as {each.version}, "
-                    f"its digest changed from sha256:{known.sha256} to sha256:{each.sha256}"
+                    f"Debian package '{each.name}' {known.version} is no longer on the mirror, "
+                    f"locked anew as {each.version}: its digest changed from sha256:{known.sha256} "
+                    f"to sha256:{each.sha256}"
                 )
 
     def _refuse_if_frozen(self, reason: str) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from arch.target import Target
 from bundle import media
 from bundle.pipeline import PipelineSpec
+from bundle.validations import Validation
+from columns.schema import Schema
 from edgepack.errors import BadInput, NotTrusted
 from oci.blob import Blob, BytesBlob, FileBlob
 from oci.descriptor import Descriptor
@@ -179,10 +181,11 @@ def _check_content(bundle: Bundle) -> None:
     if named.count(media.GOLDEN_FILE) != 1:
         raise BadInput(f"it has {named.count(media.GOLDEN_FILE)} blobs for golden.json, expected one")
     check_paths(path for path in named if path != media.GOLDEN_FILE)
-    if not bundle.spec.steps:
-        raise BadInput("its pipeline has no steps")
     for step in bundle.spec.steps:
         _check_model(step.name, step.model, step.sha256, bundle)
+    inputs, outputs = Schema.parse(bundle.spec.steps[0].input), Schema.parse(bundle.spec.steps[-1].output)
+    for name, expression in bundle.spec.validations.items():
+        Validation.compile(name, expression, inputs, outputs)
 
 
 def _check_model(step: str, model: str, sha256: str, bundle: Bundle) -> None:

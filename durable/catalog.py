@@ -2,8 +2,8 @@
 
 Rules:
 
-- a segment's number and a row's sequence are given once: some file always carries the highest, also when all
-  rows are gone;
+- a segment's number and a row's sequence are given once: some file always carries the highest, also when all rows are
+  gone;
 - rows are given up in one rename, which at the same moment records the gap; only then is their space freed;
 - what a cut in the middle leaves is mended by the next `load`.
 """

@@ -1,7 +1,7 @@
 """Durable before visible: under its final name a file or folder is whole, or it is not there.
 
-Temporary name in the same folder, write, sync, rename, sync the folder. A cut in between leaves at most a
-file that ends in `.tmp`, which `sweep` removes.
+Temporary name in the same folder, write, sync, rename, sync the folder. A cut in between leaves at most a file that
+ends in `.tmp`, which `sweep` removes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from durable.disk import DISK, Disk, writing
 def write_atomically(path: Path, data: bytes | Iterable[bytes], mode: int = 0o644, *, disk: Disk = DISK) -> None:
     """Write a file so that a power cut at any moment leaves the old content or the new, whole.
 
-    When it returns, the new content is durable. When it raises, `path` is as it was, unless the very last
-    step, syncing the folder, was what failed: then the new content is visible and whole, and it is not known
-    whether it is durable.
+    When it returns, the new content is durable. When it raises, `path` is as it was, unless the very last step,
+    syncing the folder, was what failed: then the new content is visible and whole, and it is not known whether it is
+    durable.
     """
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
     try:
@@ -40,8 +40,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], mode: int = 0o64
 def publish(temporary: Path, final: Path, *, disk: Disk = DISK) -> None:
     """Make a file or folder prepared under a temporary name durable, then visible under its final one.
 
-    Both names lie in one file system. An existing file is replaced; an existing folder with content is not
-    (OSError).
+    Both names lie in one file system. An existing file is replaced; an existing folder with content is not (OSError).
     """
     _sync_tree(temporary, disk)
     disk.rename(temporary, final)

@@ -1,8 +1,7 @@
 """`FolderLock`: one process owns a folder; a second one is told who does.
 
-The lock is the kernel's (flock), so it is gone the moment its owner is, however it died. The file `lock` only
-carries the owner's name for the message and is never removed: removing it would let two processes lock two
-different files.
+The lock is the kernel's (flock), so it is gone the moment its owner is, however it died. The file `lock` only carries
+the owner's name for the message and is never removed: removing it would let two processes lock two different files.
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
     magic 4 | payload length 4 | rows 4 | sequence of the first row 8 | CRC-32 4 | payload
     (little-endian)
 
-The CRC runs over the head, the log's epoch and the payload. The epoch is not stored: whoever reads knows
-whose log it is, and a frame of another log does not pass. Sequences in a segment only grow.
+The CRC runs over the head, the log's epoch and the payload. The epoch is not stored: whoever reads knows whose log it
+is, and a frame of another log does not pass. Sequences in a segment only grow.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
@@ -75,6 +75,32 @@ def scan_frames(data: bytes, epoch: str, after: int = 0) -> Iterator[tuple[int, 
             # then.
             jump = end is not None and _frame_at(view, end, seed) is not None
             offset = end if jump and end is not None else data.find(MAGIC, offset + 1)
+
+
+def whole_frames(data: bytes, epoch: str, first_seq: int, end_seq: int) -> list[Frame]:
+    """Every frame that is whole and lies within these sequences."""
+    found = (frame for _, frame in scan_frames(data, epoch, first_seq))
+    return [frame for frame in found if frame.end_seq <= end_seq]
+
+
+def join_frames(epoch: str, frames: Iterable[Frame]) -> bytes:
+    """The frames as they lie in a segment."""
+    return b"".join(encode_frame(epoch, each.first_seq, each.rows, each.payload) + each.payload for each in frames)
+
+
+def length_of(frames: Iterable[Frame]) -> int:
+    """How many bytes the frames take."""
+    return sum(FRAME_OVERHEAD + len(frame.payload) for frame in frames)
+
+
+def holes_in(frames: Iterable[Frame], first_seq: int, end_seq: int) -> Iterator[tuple[int, int]]:
+    """The sequences, from and up to, that no frame covers."""
+    for frame in frames:
+        if frame.first_seq > first_seq:
+            yield first_seq, frame.first_seq
+        first_seq = frame.end_seq
+    if end_seq > first_seq:
+        yield first_seq, end_seq
 
 
 def _claimed_end(view: memoryview, offset: int) -> int | None:

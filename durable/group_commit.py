@@ -1,8 +1,8 @@
 """`GroupCommit`: many threads append to one log and share its syncs.
 
-The thread that finds nobody at work leads: it writes what has queued up, syncs once, wakes those it wrote
-for, and hands the lead to the first of those who came meanwhile. There is no committer thread: a lone caller
-pays no hand-off (about 100 µs).
+The thread that finds nobody at work leads: it writes what has queued up, syncs once, wakes those it wrote for, and
+hands the lead to the first of those who came meanwhile. There is no committer thread: a lone caller pays no hand-off
+(about 100 µs).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Entry:
 
 
 class GroupCommit:
-    """Thread-safe appends to a log. `group_bytes` bounds what one sync carries, where several callers wait."""
+    """Thread-safe appends to a log. One sync carries at most a segment, and `group_bytes`, of several callers."""
 
     def __init__(self, log: SegmentLog, *, group_bytes: int = 1 << 20) -> None:
         self._log = log
@@ -82,11 +82,11 @@ class GroupCommit:
 
     def _take(self) -> list[_Entry]:
         group: list[_Entry] = []
-        size = 0
+        size, limit = 0, min(self._group_bytes, self._log.segment_bytes)
         with self._mutex:
             while self._queue:
                 size += sum(len(payload) for payload, _ in self._queue[0].payloads)
-                if group and size > self._group_bytes:
+                if group and size > limit:
                     break
                 group.append(self._queue.popleft())
         return group

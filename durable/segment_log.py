@@ -1,23 +1,20 @@
 """`SegmentLog`: acknowledged rows are there after a power cut, in order, or their loss is on record.
 
-    <folder>/<epoch>/0000000007.512.open      what the files are called says segment_names.py; how rows lie in
-    them, frames.py
+    <folder>/<epoch>/0000000007.512.open      names: segment_names.py; what lies in the files: frames.py
 
-What it leaves to others: who waits for whom (group_commit.py), what a row is (the caller), when to send what
-home.
+What it leaves to others: who waits for whom (group_commit.py), what a row is (the caller), when what goes home.
 
 Rules:
 
-- `append(sync=True)` returns only after fdatasync did; a row is visible to readers only once it is
-  acknowledged;
-- fail closed: after a failed write or sync nothing is acknowledged, that segment takes no further row, and
-  its file is never trusted by syncing it again: what was acknowledged earlier is copied to a fresh file. The
-  next append starts a new segment;
+- `append(sync=True)` returns only after fdatasync did; a row is visible to readers only once it is acknowledged;
+- fail closed: after a failed write or sync nothing is acknowledged, that segment takes no further row, and its file
+  is never trusted by syncing it again: what was acknowledged earlier is copied to a fresh file. The next append
+  starts a new segment;
 - a sequence number is never given twice, not even that of a row that failed;
-- a sealed segment never changes (its digest is what the hub remembers), with one exception: bytes that the
-  disk has damaged are cut out, and the rows in them recorded as a gap;
-- the size on disk stays below `max_bytes`: confirmed segments go first, silently, since the hub has them;
-  then, if so told, the oldest others, each leaving a gap; else the append is refused.
+- a sealed segment never changes (its digest is what the hub remembers), with one exception: bytes that the disk has
+  damaged are cut out, and the rows in them recorded as a gap;
+- the size on disk stays below `max_bytes`: confirmed segments go first, silently, since the hub has them; then, if so
+  told, the oldest others, each leaving a gap; else the append is refused.
 """
 
 from __future__ import annotations
@@ -27,14 +24,15 @@ import errno
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from durable.catalog import Catalog
 from durable.disk import DISK, Disk
 from durable.files import make_folder, sweep, write_atomically
-from durable.frames import FRAME_OVERHEAD, Frame, encode_frame, read_frames, scan_frames
+from durable.frames import Frame, encode_frame, holes_in, join_frames, length_of, read_frames, whole_frames
+from durable.sealing import Sealer, Writing
 from durable.segment_names import Gap, Name, Segment
 from edgepack.errors import BadInput, RuntimeFailed, Unreachable
 
@@ -51,23 +49,6 @@ class LogFull(Unreachable):
     """There is no room below the log's limit, and nothing may be dropped. Later there may be."""
 
 
-@dataclass
-class _Writing:
-    """A segment that is being written, or could not be sealed yet. It counts acknowledged rows only."""
-
-    number: int
-    first_seq: int
-    path: Path
-    reserved: int  # bytes on disk
-    handle: int
-    size: int = 0
-    end_seq: int = 0
-    rows: int = 0
-    dirty: bool = False  # holds rows that are acknowledged and not synced
-    sound: bool = True  # no sync of this file has failed, and there is no hole in it
-    born: float = field(default_factory=time.monotonic)
-
-
 class SegmentLog:
     """An append-only log of rows in segments, made by `open`. All methods may be called by any thread."""
 
@@ -76,9 +57,9 @@ class SegmentLog:
         self._disk = disk
         self._catalog = catalog
         self._lock = threading.RLock()
-        self._open: _Writing | None = None
-        self._unsealed: list[_Writing] = []  # take no row any more, wait for a disk that lets them be sealed
-        self._segment_bytes = 0
+        self._open: Writing | None = None
+        self._sealer = Sealer(folder, epoch, catalog, disk)
+        self.segment_bytes = 0
         self._max_bytes: int | None = None
         self._drop_oldest = False
         self._closed = False
@@ -96,8 +77,8 @@ class SegmentLog:
     ) -> SegmentLog:
         """Open a folder's log, or start one; what a crash left open is cut to its whole frames and sealed.
 
-        `segment_bytes` is the size at which a segment is sealed, `max_bytes` the limit on disk of all of
-        them. One process opens a log at a time (see FolderLock). Raises LogStopped when the disk refuses.
+        `segment_bytes` is the size at which a segment is sealed, `max_bytes` the limit on disk of all of them. One
+        process opens a log at a time (see FolderLock). Raises LogStopped when the disk refuses.
         """
         with _refusals(folder, "be opened"):
             epoch = _epoch(folder, disk)
@@ -107,21 +88,21 @@ class SegmentLog:
             log = cls(folder / epoch, epoch, catalog, disk)
             log.limit(segment_bytes=segment_bytes, max_bytes=max_bytes, drop_oldest=drop_oldest)
             for name in catalog.unfinished:
-                log._recover(name)
-            log._seal_all()
+                log._sealer.recover(name)
+            log._sealer.seal_all()
         return log
 
     def limit(self, *, segment_bytes: int, max_bytes: int | None, drop_oldest: bool) -> None:
         """Set the limits anew; they hold from the next segment on."""
-        self._segment_bytes, self._max_bytes, self._drop_oldest = segment_bytes, max_bytes, drop_oldest
+        self.segment_bytes, self._max_bytes, self._drop_oldest = segment_bytes, max_bytes, drop_oldest
 
     # Writing
 
     def append(self, payloads: Sequence[tuple[bytes, int]], sync: bool) -> int:
         """Append payloads, each with its number of rows (at least 1); returns the sequence of the first row.
 
-        With `sync` it returns once they are durable. Raises LogStopped when the disk refuses, LogFull when
-        there is no room: then no row of them is acknowledged, and the next call may work.
+        With `sync` it returns once they are durable. Raises LogStopped when the disk refuses, LogFull when there is
+        no room: then no row of them is acknowledged, and the next call may work.
         """
         with self._lock:
             if self._closed:
@@ -130,7 +111,7 @@ class SegmentLog:
             data, end = self._encode(payloads, first)
             if self._max_bytes is not None and len(data) > self._max_bytes and self._drop_oldest:
                 return self._skip(first, end)
-            with _refusals(self._folder, "take a row"):
+            with _refusals(self._folder.parent, "take a row"):
                 segment = self._writable(len(data))
                 self._catalog.next_seq = end
                 self._write(segment, data, sync)
@@ -149,12 +130,12 @@ class SegmentLog:
 
     def _skip(self, first: int, end: int) -> int:
         """Rows that alone are larger than the log may be: as if they had been the oldest a moment later."""
-        with _refusals(self._folder, "record a gap"):
+        with _refusals(self._folder.parent, "record a gap"):
             self._catalog.next_seq = end
             self._catalog.record_gap(self._catalog.take_number(), first, end, "too-large")
         return first
 
-    def _write(self, segment: _Writing, data: bytes, sync: bool) -> None:
+    def _write(self, segment: Writing, data: bytes, sync: bool) -> None:
         try:
             self._disk.write(segment.handle, segment.size, data)
             if sync:
@@ -163,12 +144,12 @@ class SegmentLog:
                 segment.sound = True
         except OSError:
             self._retire(segment)
-            self._seal_all()
+            self._sealer.seal_all()
             raise
 
     def sync(self) -> None:
         """Make every acknowledged row durable. Raises LogStopped when the disk refuses."""
-        with self._lock, _refusals(self._folder, "be synced"):
+        with self._lock, _refusals(self._folder.parent, "be synced"):
             segment = self._open
             if segment is not None and segment.dirty:
                 try:
@@ -176,27 +157,26 @@ class SegmentLog:
                 except OSError:
                     segment.sound = False
                     self._retire(segment)
-                    self._seal_all()
+                    self._sealer.seal_all()
                     raise
                 segment.dirty = False
 
-    def _writable(self, needed: int) -> _Writing:
+    def _writable(self, needed: int) -> Writing:
         segment = self._open
-        if segment is not None and (segment.rows == 0 or segment.size + needed <= self._segment_bytes):
+        if segment is not None and (segment.rows == 0 or segment.size + needed <= self.segment_bytes):
             return segment
         if segment is not None:
             self._retire(segment)
-        self._seal_all()  # one that cannot be sealed now keeps its rows, and is tried again later
-        self._open = self._start(max(needed, self._segment_bytes))
+        self._sealer.seal_all()  # one that cannot be sealed now keeps its rows, and is tried again later
+        self._open = self._start(max(needed, self.segment_bytes))
         return self._open
 
-    def _start(self, size: int) -> _Writing:
+    def _start(self, size: int) -> Writing:
         while self._max_bytes is not None and self.size_bytes + size > self._max_bytes:
             if not self._give_up_oldest():
                 raise LogFull(
                     f"log '{self._folder.parent}' is full ({self.size_bytes} of {self._max_bytes} bytes) "
-                    "and may drop nothing: "
-                    "let it reach its hub, or raise max_bytes",
+                    "and may drop nothing: let it reach its hub, or raise max_bytes",
                     retry_after_s=5,
                 )
         while True:
@@ -206,7 +186,7 @@ class SegmentLog:
                 if error.errno not in _NO_ROOM or not self._give_up_oldest():
                     raise
 
-    def _create(self, size: int) -> _Writing:
+    def _create(self, size: int) -> Writing:
         number, first = self._catalog.take_number(), self._catalog.next_seq
         path = self._catalog.path(Name("open", number, first, first, 0, ""))
         handle = self._disk.create(path)
@@ -219,7 +199,7 @@ class SegmentLog:
                 self._disk.unlink(path)
             raise
         self._catalog.forget_floors()
-        return _Writing(number, first, path, size, handle, end_seq=first)
+        return Writing(number, first, path, size, handle, end_seq=first)
 
     def _give_up_oldest(self) -> bool:
         segments = sorted(self._catalog.segments.values(), key=lambda each: (not each.confirmed, each.number))
@@ -239,95 +219,14 @@ class SegmentLog:
             segment = self._open
             if segment is not None and segment.rows and time.monotonic() - segment.born >= older_than_s:
                 self._retire(segment)
-            refused = self._seal_all()
+            refused = self._sealer.seal_all()
             if refused is not None:
-                raise LogStopped(_refusal(self._folder, "be sealed", refused)) from refused
+                raise LogStopped(_refusal(self._folder.parent, "be sealed", refused)) from refused
             return self._catalog.segments.get(segment.number) if segment and self._open is None else None
 
-    def _retire(self, segment: _Writing) -> None:
+    def _retire(self, segment: Writing) -> None:
         self._open = None
-        self._unsealed.append(segment)
-
-    def _seal_all(self) -> OSError | None:
-        """Seal what takes no row any more; returns the first refusal. What was refused is tried again later."""
-        refused = None
-        for segment in list(self._unsealed):
-            try:
-                self._seal(segment)
-            except OSError as error:
-                refused = refused or error
-                self._distrust(segment)
-            else:
-                self._unsealed.remove(segment)
-                with contextlib.suppress(OSError):  # its bytes are durable under another proof
-                    self._disk.close(segment.handle)
-        return refused
-
-    def _seal(self, segment: _Writing) -> None:
-        if segment.number in self._catalog.segments:  # the last try got as far as the rename
-            self._disk.sync_folder(self._folder)
-        elif segment.rows == 0:
-            self._catalog.leave_floor(segment.path, segment.number)
-        elif segment.sound:
-            self._trim(segment)
-            name = Name("sealed", segment.number, segment.first_seq, segment.end_seq, segment.rows, "")
-            self._catalog.add(name, segment.size, replacing=segment.path)
-        else:
-            self._copy(segment)
-
-    def _distrust(self, segment: _Writing) -> None:
-        """Tell the next process, should this one end, that a sync of the file failed: its pages only look clean."""
-        if not segment.sound and segment.path.suffix != ".suspect":
-            with contextlib.suppress(OSError):
-                suspect = segment.path.with_suffix(".suspect")
-                self._disk.rename(segment.path, suspect)
-                segment.path = suspect
-
-    def _trim(self, segment: _Writing) -> None:
-        self._disk.truncate(segment.handle, segment.size)
-        segment.reserved = segment.size
-        segment.sound = False  # until the sync returns
-        self._disk.sync(segment.handle)
-        segment.sound = True
-
-    def _copy(self, segment: _Writing) -> None:
-        """Save what was acknowledged from a file that cannot be trusted to a fresh one."""
-        data = self._disk.read(segment.path, segment.size)
-        frames = self._frames(data, segment.first_seq, segment.end_seq)
-        for start, end in _holes(frames, segment.first_seq, segment.end_seq):
-            self._catalog.record_gap(segment.number, start, end, "damaged")
-        rows = sum(frame.rows for frame in frames)
-        if rows:
-            name = Name("sealed", segment.number, segment.first_seq, segment.end_seq, rows, "")
-            whole = self._join(frames)
-            write_atomically(self._catalog.path(name), whole, disk=self._disk)
-            self._catalog.add(name, len(whole))
-        with contextlib.suppress(OSError):  # removed at the next opening
-            self._disk.unlink(segment.path)
-
-    def _recover(self, name: Name) -> None:
-        path = self._catalog.path(name)
-        data = self._disk.read(path)
-        found = list(scan_frames(data, self.epoch, name.first_seq))
-        if not found:
-            self._catalog.leave_floor(path, name.number)
-            return
-        frames = [frame for _, frame in found]
-        size = found[-1][0] + FRAME_OVERHEAD + len(frames[-1].payload)
-        self._unsealed.append(
-            _Writing(
-                name.number,
-                name.first_seq,
-                path,
-                len(data),
-                self._disk.open(path),
-                size=size,
-                end_seq=frames[-1].end_seq,
-                rows=sum(frame.rows for frame in frames),
-                sound=name.kind == "open" and size == _length(frames),
-            )
-        )
-        self._catalog.next_seq = max(self._catalog.next_seq, frames[-1].end_seq)
+        self._sealer.waiting.append(segment)
 
     # Reading
 
@@ -335,7 +234,7 @@ class SegmentLog:
         """All segments that hold rows, oldest first."""
         with self._lock:
             found = list(self._catalog.segments.values())
-            for each in [*self._unsealed, *([self._open] if self._open else [])]:
+            for each in [*self._sealer.waiting, *([self._open] if self._open else [])]:
                 if each.rows and each.number not in self._catalog.segments:
                     found.append(
                         Segment(each.number, each.first_seq, each.end_seq, each.rows, each.size, "open", each.path)
@@ -350,8 +249,8 @@ class SegmentLog:
         segment, data = self._snapshot(number)
         if segment is None:
             return
-        frames = self._frames(data, segment.first_seq, segment.end_seq)
-        if segment.sealed and _length(frames) != len(data):
+        frames = whole_frames(data, self.epoch, segment.first_seq, segment.end_seq)
+        if segment.sealed and length_of(frames) != len(data):
             with contextlib.suppress(LogStopped):
                 self.contents(number)
         yield from frames
@@ -361,7 +260,7 @@ class SegmentLog:
             segment = next((each for each in self.segments() if each.number == number), None)
             if segment is None:
                 return None, b""
-            with _refusals(self._folder, "be read"):
+            with _refusals(self._folder.parent, "be read"):
                 return segment, self._disk.read(segment.path, segment.size)
 
     def contents(self, number: int) -> bytes:
@@ -369,13 +268,13 @@ class SegmentLog:
 
         Empty if there is no such segment (any more). Raises LogStopped when the disk refuses.
         """
-        with self._lock, _refusals(self._folder, "be read"):
+        with self._lock, _refusals(self._folder.parent, "be read"):
             segment = self._catalog.segments.get(number)
             if segment is None:
                 return b""
             data = self._disk.read(segment.path)
-            frames = self._frames(data, segment.first_seq, segment.end_seq)
-            return data if _length(frames) == len(data) else self._mend(segment, frames)
+            frames = whole_frames(data, self.epoch, segment.first_seq, segment.end_seq)
+            return data if length_of(frames) == len(data) else self._mend(segment, frames)
 
     def _mend(self, segment: Segment, frames: list[Frame]) -> bytes:
         rows = sum(frame.rows for frame in frames)
@@ -383,34 +282,24 @@ class SegmentLog:
             self._catalog.drop(segment.number, None if segment.confirmed else "damaged")
             return b""
         if not segment.confirmed:
-            for start, end in _holes(frames, segment.first_seq, segment.end_seq):
+            for start, end in holes_in(frames, segment.first_seq, segment.end_seq):
                 self._catalog.record_gap(segment.number, start, end, "damaged")
         renamed = self._catalog.rename(segment, rows, segment.state)
-        self._disk.sync_folder(self._folder)
-        whole = self._join(frames)
+        whole = join_frames(self.epoch, frames)
         write_atomically(renamed.path, whole, disk=self._disk)
         self._catalog.segments[segment.number] = replace(renamed, size=len(whole))
         return whole
-
-    def _frames(self, data: bytes, first_seq: int, end_seq: int) -> list[Frame]:
-        found = (frame for _, frame in scan_frames(data, self.epoch, first_seq))
-        return [frame for frame in found if frame.end_seq <= end_seq]
-
-    def _join(self, frames: Iterable[Frame]) -> bytes:
-        return b"".join(
-            encode_frame(self.epoch, each.first_seq, each.rows, each.payload) + each.payload for each in frames
-        )
 
     # Letting go
 
     def confirm(self, number: int) -> None:
         """Note that the hub has a sealed segment: it goes first when room is needed. Twice is fine."""
-        with self._lock, _refusals(self._folder, "note a receipt"):
+        with self._lock, _refusals(self._folder.parent, "note a receipt"):
             self._catalog.confirm(number)
 
     def drop(self, number: int, reason: str | None = None) -> None:
         """Remove a sealed segment. With a reason its rows count as lost: a durable gap record stays."""
-        with self._lock, _refusals(self._folder, "drop a segment"):
+        with self._lock, _refusals(self._folder.parent, "drop a segment"):
             self._catalog.drop(number, reason)
 
     @property
@@ -428,7 +317,7 @@ class SegmentLog:
     def size_bytes(self) -> int:
         """What the log takes on disk."""
         with self._lock:
-            held = [*self._unsealed, *([self._open] if self._open else [])]
+            held = [*self._sealer.waiting, *([self._open] if self._open else [])]
             sealed = (each.size for each in self._catalog.segments.values())
             return sum(sealed) + sum(each.reserved for each in held if each.number not in self._catalog.segments)
 
@@ -454,19 +343,6 @@ def _epoch(folder: Path, disk: Disk) -> str:
     return epoch
 
 
-def _length(frames: Iterable[Frame]) -> int:
-    return sum(FRAME_OVERHEAD + len(frame.payload) for frame in frames)
-
-
-def _holes(frames: Iterable[Frame], first_seq: int, end_seq: int) -> Iterator[tuple[int, int]]:
-    for frame in frames:
-        if frame.first_seq > first_seq:
-            yield first_seq, frame.first_seq
-        first_seq = frame.end_seq
-    if end_seq > first_seq:
-        yield first_seq, end_seq
-
-
 @contextlib.contextmanager
 def _refusals(folder: Path, what: str) -> Iterator[None]:
     try:
@@ -476,4 +352,4 @@ def _refusals(folder: Path, what: str) -> Iterator[None]:
 
 
 def _refusal(folder: Path, what: str, error: OSError) -> str:
-    return f"log '{folder.parent}' could not {what}: {error.strerror or error}; try again when the disk is well"
+    return f"log '{folder}' could not {what}: {error.strerror or error}; try again when the disk is well"

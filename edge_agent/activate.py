@@ -42,6 +42,10 @@ class WrongAnswers(RuntimeFailed):
     """The golden rows do not come out as they must on this machine. Trying again cannot help."""
 
 
+class GaveUp(WrongAnswers):
+    """No attempt came to an end, or each ended with a crash. The last reason is in the report of the attempt before."""
+
+
 class Stage(Protocol):
     """Where pipelines serve; `edge_agent.serving` through `edge_agent.agent`."""
 
@@ -86,9 +90,7 @@ class Activator:
         begun = time.monotonic()
         attempt = self._state.begin_attempt(version.manifest, sequence)
         if attempt > ATTEMPTS:
-            raise WrongAnswers(
-                f"bundle {version.manifest} of pipeline '{name}' did not become active in {ATTEMPTS} attempts"
-            )
+            raise GaveUp(f"bundle {version.manifest} of pipeline '{name}' did not become active in {ATTEMPTS} attempts")
         folder = self._whole_folder(name, version)
         if trial:
             _judge(name, version, self._trial(folder))

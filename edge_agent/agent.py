@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,7 @@ from durable.folder_lock import FolderLock
 from edge_agent.activate import Activator
 from edge_agent.check_in import CheckIn
 from edge_agent.config import Config
-from edge_agent.enrol import bearer_of, default_name, enrol, open_hub
+from edge_agent.enrol import bearer_of, ca_of, default_name, enrol, open_hub
 from edge_agent.events import event
 from edge_agent.fetch import BlobSource, Fetcher
 from edge_agent.folders import Folders
@@ -83,7 +83,13 @@ def connect(folders: Folders, enrolled: Enrolled, stop: threading.Event) -> Conn
 
     credentials = Bearer(bearer_of(folders.identity, enrolled))
     # few attempts at once: the check-in loop tries again, with back-off, and blobs are resumed
-    blobs = registry.Registry(urlsplit(enrolled.hub).netloc, credentials, attempts=3, sleep=stop.wait)
+    blobs = registry.Registry(
+        urlsplit(enrolled.hub).netloc,
+        credentials,
+        attempts=3,
+        sleep=stop.wait,
+        ca_file=ca_of(folders.identity, enrolled),
+    )
     return Connection(open_hub(folders, enrolled), blobs)
 
 
@@ -103,7 +109,12 @@ class ServingStage:
             spool = self._spools.open(name, loaded.spec.log)
             active = ActivePipeline(name, version_of(version.index), version.manifest, loaded, spool, self._partition())
             undo.pop_all()
-        return lambda: self._serving.switch(name, active)
+
+        def switch() -> None:
+            spool.change_policy(loaded.spec.log)
+            self._serving.switch(name, active)
+
+        return switch
 
     def remove(self, name: str) -> None:
         """See Stage."""
@@ -152,6 +163,7 @@ class Agent:
         self._session_lock = threading.Lock()
         self._stopped = threading.Event()
         self._errors: dict[str, str] = {}
+        self._pending: dict[str, int] = {}
         backoff = Backoff(config.backoff_first_s, config.backoff_cap_s)
         self._check_in = Loop("check-in", self._check_in_once, backoff, lambda error: self._noted("check-in", error))
         self._sync = Loop("sync", self._sync_once, backoff, lambda error: self._noted("sync", error))
@@ -223,6 +235,15 @@ class Agent:
     def start(self) -> None:
         """Begin to talk to the hub, once there is one."""
         self.state.beat(started_ms=time.time_ns() // 1_000_000, pid=os.getpid())
+        present = self.state.enrolment()
+        if present and self.config.hub and checked_url(self.config.hub) != present.hub:
+            event(
+                log,
+                "this device belongs to another hub than it is told; to leave it: edgepack-agent enrol --force",
+                level=logging.WARNING,
+                hub=present.hub,
+                told=self.config.hub,
+            )
         self._check_in.start()
         self._sync.start()
 
@@ -234,6 +255,8 @@ class Agent:
         for loop in (self._check_in, self._sync):
             loop.join(self.config.stop_s)
         self._disconnect()
+        with suppress(EdgepackError):
+            self._note_pending()
 
     def _check_in_once(self) -> float:
         self._enrol_if_told()
@@ -241,19 +264,24 @@ class Agent:
         return session.check_in.step() if session else _ENROLMENT_POLL_S
 
     def _sync_once(self) -> float:
+        self._note_pending()
         session = self._connected()
         if session:
-            try:
-                session.sync.send_all()
-            finally:
-                self.state.beat(pending_rows=self.spools.pending_rows())
+            session.sync.send_all()
+            self._note_pending()
         return self.config.seal_s
+
+    def _note_pending(self) -> None:
+        pending = self.spools.pending_rows()
+        if pending != self._pending:
+            self.state.beat(pending_rows=pending)
+            self._pending = pending
 
     def _enrol_if_told(self) -> None:
         """Join with the token from flags or environment. Told again later, the identity that is there stays."""
         config, present = self.config, self.state.enrolment()
         if present is None and config.hub and config.token:
-            given = enrol(self._folders, self.state, config.hub, config.token, name=config.name)
+            given = enrol(self._folders, self.state, config.hub, config.token, name=config.name, ca=config.ca)
             event(
                 log,
                 "enrolled",
@@ -311,6 +339,6 @@ class Agent:
         if error:
             self._errors[loop] = error
         if before != error:
-            self.state.beat(errors=self._errors)
+            self.state.beat(errors=dict(self._errors))
         if before and not error:
             (self._sync if loop == "check-in" else self._check_in).wake()

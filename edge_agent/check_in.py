@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from arch.target import Target
-from edge_agent.activate import Activator, Stage, WrongAnswers
+from edge_agent.activate import Activator, GaveUp, Stage, WrongAnswers
 from edge_agent.events import event
 from edge_agent.fetch import Fetcher, NoRoom
 from edge_agent.hub_client import HubClient
@@ -156,8 +156,10 @@ class CheckIn:
         """Note why a version did not become active. What cannot get better is not tried again under this
         sequence.
         """
-        keeping = self._stage.serving().get(name)
+        keeping, before = self._stage.serving().get(name), self._reports.get(name)
         reason = f"{error}; keeping {keeping}" if keeping else str(error)
+        if isinstance(error, GaveUp) and before and before.manifest == assigned.manifest and before.reason:
+            reason = f"{error}: {before.reason}"
         found = verdict(error)
         self._reports[name] = PipelineReport(assigned.manifest, found or "failed", reason)
         if found:
@@ -173,9 +175,9 @@ class CheckIn:
 
     def _report(self) -> None:
         """Tell the hub, unless it was told the same already."""
-        inventory = Inventory(
-            str(self._target), self._version, self._state.floor(), dict(sorted(self._reports.items()))
-        )
+        serving = {name: PipelineReport(manifest, "active") for name, manifest in self._stage.serving().items()}
+        said = dict(sorted({**serving, **self._reports}.items()))
+        inventory = Inventory(str(self._target), self._version, self._state.floor(), said)
         if inventory != self._reported:
             self._hub.report(inventory)
             self._reported = inventory

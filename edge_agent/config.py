@@ -22,6 +22,7 @@ class Config:
     hub: str | None = None  # URL; needed once, with a token, to enrol
     token: str | None = None
     name: str | None = None  # at the hub; default: the host's name
+    ca: Path | None = None  # PEM file: the CA of a hub whose certificate this machine does not trust by itself
     bundle: Path | None = None  # OCI layout folder: active until the first assignment
     seal_s: float = 5.0  # seconds between two trips home of the log
     backoff_first_s: float = 5.0  # seconds; upper end of the first wait after a failure, doubled with each
@@ -53,6 +54,7 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "hub": ("EDGEPACK_HUB", str),
     "token": ("EDGEPACK_TOKEN", str),
     "name": ("EDGEPACK_NAME", str),
+    "ca": ("EDGEPACK_CA", Path),
     "bundle": ("EDGEPACK_BUNDLE", Path),
     "seal_s": ("EDGEPACK_SEAL_S", float),
     "backoff_first_s": ("EDGEPACK_BACKOFF_FIRST_S", float),

@@ -32,7 +32,14 @@ def default_name() -> str:
 
 
 def enrol(
-    folders: Folders, state: State, hub: str, token: str, *, name: str | None = None, force: bool = False
+    folders: Folders,
+    state: State,
+    hub: str,
+    token: str,
+    *,
+    name: str | None = None,
+    ca: Path | None = None,
+    force: bool = False,
 ) -> Enrolment:
     """Get an identity at a hub with a join token.
 
@@ -48,7 +55,9 @@ def enrol(
             return _stay(present, url)
         identity = Identity(folders.identity)
         secret = identity.pending(present.secret_sha256 if present else None)
-        enrolled = _ask(url, EnrolRequest(token, chosen, str(host_target()), hash_secret(secret)))
+        if ca:
+            identity.keep_ca(hash_secret(secret), ca)
+        enrolled = _ask(url, EnrolRequest(token, chosen, str(host_target()), hash_secret(secret)), ca)
         state.enrol(enrolled)
         identity.forget_all_but(enrolled.secret_sha256)
     return Enrolment(enrolled, already=False)
@@ -56,12 +65,18 @@ def enrol(
 
 def open_hub(folders: Folders, enrolled: Enrolled) -> HttpHub:
     """Return the client that speaks with the device's identity. Raises BadInput when its secret is gone."""
-    return HttpHub(enrolled.hub, device=enrolled.device, bearer=bearer_of(folders.identity, enrolled))
+    bearer, ca = bearer_of(folders.identity, enrolled), ca_of(folders.identity, enrolled)
+    return HttpHub(enrolled.hub, device=enrolled.device, bearer=bearer, ca_file=ca)
 
 
 def bearer_of(identity: Path, enrolled: Enrolled) -> str:
     """What the device says to prove who it is, to API and registry alike."""
     return device_bearer(enrolled.device, Identity(identity).secret(enrolled.secret_sha256))
+
+
+def ca_of(identity: Path, enrolled: Enrolled) -> Path | None:
+    """The CA that was given at enrolment, for API and registry alike."""
+    return Identity(identity).ca(enrolled.secret_sha256)
 
 
 def _stay(present: Enrolled, url: str) -> Enrolment:
@@ -73,8 +88,8 @@ def _stay(present: Enrolled, url: str) -> Enrolment:
     return Enrolment(present, already=True)
 
 
-def _ask(url: str, request: EnrolRequest) -> Enrolled:
-    hub = HttpHub(url)
+def _ask(url: str, request: EnrolRequest, ca: Path | None) -> Enrolled:
+    hub = HttpHub(url, ca_file=ca)
     try:
         given = hub.enrol(request)
     except Refused as error:

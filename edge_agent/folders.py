@@ -1,4 +1,4 @@
-"""Where things lie in the agent's data folder (docs: DESIGN §4.6). Nothing else names a path in it."""
+"""Where things lie in the agent's data folder (docs/agent-http.md). Nothing else names a path in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from durable.files import make_folder
 from edgepack.errors import BadInput
 
 
@@ -48,7 +49,7 @@ class Folders:
         """Make what is missing. Raises BadInput when the data folder cannot be written."""
         try:
             for folder in (self.identity, self.blobs, self.bundles, self.spools):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             self.identity.chmod(0o700)
         except OSError as error:
             raise BadInput(

@@ -10,12 +10,13 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, SSLError
 
 from edgepack.errors import BadInput, EdgepackError, NotTrusted, Unreachable
 from fleet.messages import Assignment, Enrolment, EnrolRequest, ErrorBody, Inventory, Message, Receipt
@@ -70,14 +71,18 @@ class HubClient(Protocol):
 class HttpHub:
     """The hub over HTTP. Usable from several threads."""
 
-    def __init__(self, url: str, *, device: str = "", bearer: str = "", read_s: float = READ_S) -> None:
+    def __init__(
+        self, url: str, *, device: str = "", bearer: str = "", ca_file: Path | None = None, read_s: float = READ_S
+    ) -> None:
+        """`ca_file` is the CA of a hub whose certificate this machine does not trust by itself."""
         self.url = checked_url(url)
         self._device = device
         self._headers = {"User-Agent": "edgepack-agent", "Accept": "application/json"}
         if bearer:
             self._headers["Authorization"] = f"Bearer {bearer}"
         timeout = urllib3.Timeout(connect=min(CONNECT_S, read_s), read=read_s)
-        self._pool = urllib3.PoolManager(maxsize=4, retries=False, timeout=timeout)
+        ca_certs = str(ca_file) if ca_file else None
+        self._pool = urllib3.PoolManager(maxsize=4, retries=False, timeout=timeout, ca_certs=ca_certs)
 
     def close(self) -> None:
         """Close all connections."""
@@ -130,6 +135,10 @@ class HttpHub:
             data = answer.read(ANSWER_LIMIT + 1, decode_content=True)
             # a connection whose answer was not read to its end must not be used again
             answer.release_conn() if len(data) <= ANSWER_LIMIT else answer.close()
+        except SSLError as error:
+            raise NotTrusted(
+                f"the certificate of hub '{self.url}' was refused: {_reason(error)}; give its CA with --ca"
+            ) from error
         except (HTTPError, OSError) as error:
             raise Unreachable(f"hub '{self.url}' did not answer: {_reason(error)}") from error
         self._judge(answer.status, data, answer.headers)

@@ -7,6 +7,7 @@ in force.
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 from durable.files import write_atomically
@@ -14,6 +15,7 @@ from edgepack.errors import BadInput
 from fleet.credentials import hash_secret, make_secret
 
 _NAME = "secret-"
+_CA = ".ca.pem"
 
 
 class Identity:
@@ -44,11 +46,28 @@ class Identity:
             )
         return secret
 
+    def keep_ca(self, secret_sha256: str, ca: Path) -> None:
+        """Keep a copy of the CA that vouches for this identity's hub. Raises BadInput when the file holds none."""
+        try:
+            data = ca.read_bytes()
+            ssl.create_default_context(cadata=data.decode("ascii"))
+        except (OSError, ValueError, ssl.SSLError) as error:
+            raise BadInput(f"CA file '{ca}' does not read as PEM certificates: {error}", field="ca") from error
+        write_atomically(self._ca_path(secret_sha256), data)
+
+    def ca(self, secret_sha256: str) -> Path | None:
+        """Return the CA file that was kept for this identity."""
+        path = self._ca_path(secret_sha256)
+        return path if path.is_file() else None
+
     def forget_all_but(self, in_force: str) -> None:
-        """Delete the secrets of other identities."""
+        """Delete what belongs to other identities."""
         for path in self._folder.glob(f"{_NAME}*"):
-            if path.name != _file_name(in_force):
+            if path.name.removesuffix(_CA) != _file_name(in_force):
                 path.unlink(missing_ok=True)
+
+    def _ca_path(self, secret_sha256: str) -> Path:
+        return self._folder / f"{_file_name(secret_sha256)}{_CA}"
 
 
 def _file_name(secret_sha256: str) -> str:

@@ -1,7 +1,7 @@
 """One inference from body to logged result, whatever protocol it came by.
 
 Decode, check, run, put the result together, hand it to the spool: only then may an answer be made of it.
-The columns of a result, in answers and in the log, are those of DESIGN §4.4.
+The columns of a result, in answers and in the log, are those of docs/agent-http.md.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class WrongMediaType(BadInput):
 def infer(active: ActivePipeline, body: bytes, content_type: str, request_id: str) -> Columns:
     """Answer the rows of one body and log them.
 
-    Raises BadInput for a body that does not fit, RuntimeFailed when the model cannot run these rows,
-    LogRefused when the log does not take them.
+    Raises BadInput for a body that does not fit, RuntimeFailed when the model cannot run these rows, Unreachable
+    when the log does not take them: no answer may leave then.
     """
     start = time.perf_counter_ns()
     inputs = decode(body, content_type, active.loaded.input)

@@ -1,8 +1,8 @@
 """Long values in the log: a camera image is not kept in each row, what proves which image it was is.
 
-A value of `in.*` or `out.*` above the limit becomes `{"sha256": ..., "bytes": ...}`, over these bytes: a
-tensor's row as it lies in memory (C order, little-endian), text as UTF-8, binary as it is, lists and structs
-as the JSON the log would hold.
+A value of `in.*` or `out.*` above the limit becomes `{"sha256": ..., "bytes": ...}`, over these bytes: a tensor's row
+as it lies in memory (C order, little-endian), text as UTF-8, binary as it is, lists and structs as the JSON the log
+would hold.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 import orjson
 
 from columns.columns import Columns, constant, is_constant
+from columns.json_values import json_values
 from columns.schema import Field, Schema
 from columns.types import Scalar, parse_type
-from columns.json_values import json_values
 from columns.values import object_array
 
 _DIGEST = parse_type("struct<sha256: string, bytes: int64>")
@@ -29,8 +29,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def without_long_values(result: Columns, limit: int) -> list[Columns]:
     """The rows of a result with long values replaced; a limit of 0 keeps all.
 
-    A column has one type, so rows in which text is short and rows in which it is long come as separate parts,
-    in order.
+    A column has one type, so rows in which text is short and rows in which it is long come as separate parts, in
+    order.
     """
     if limit == 0 or not result.rows:
         return [result]

@@ -18,7 +18,7 @@ log = logging.getLogger("edgepack.agent")
 
 @dataclass(frozen=True)
 class Backoff:
-    """Full-jitter exponential back-off, in seconds (reliability facts §3.3: a fleet that comes back must not
+    """Full-jitter exponential back-off, in seconds: a fleet that comes back must not
     come at once).
     """
 

@@ -33,7 +33,7 @@ _METADATA = {
     "metadata.partition": "string",
     "metadata.dropped": "list<string>",
 }
-_MODEL_VERSIONS = uuid.uuid5(uuid.NAMESPACE_URL, "https://edgepack.io/model")
+_MODEL_VERSIONS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:edgepack:model")
 
 
 class NotServed(BadInput):
@@ -79,7 +79,7 @@ class ActivePipeline:
 
     @cached_property
     def result_schema(self) -> Schema:
-        """The columns of a result, in the order in which answers have them (DESIGN §4.4)."""
+        """The columns of a result, in the order in which answers have them (docs/agent-http.md)."""
         anomalies = {"anomaly.count": "uint32", **{f"anomaly.{name}": "bool" for name in self.loaded.spec.validations}}
         return Schema(
             (

@@ -1,18 +1,14 @@
 """`Spool`: a pipeline's inference log on this device: result rows in, segments home, and every loss counted.
 
-    <data>/spool/<pipeline>/       one log (durable/segment_log.py); a frame's payload is columns.raw of some
-    result rows
+    <data>/spool/<pipeline>/    one log (durable/segment_log.py); in a frame: columns.raw of some result rows
 
 Rules:
 
-- `record` returns when the rows are as durable as the policy says: `commit`: on disk; `relaxed`: written, on
-  disk within a second; `off`: nothing is written. If it raises, the rows are not in the log and no answer may
-  leave;
-- rows that can be read are durable: reading syncs first, so a sequence number, once seen, never names another
-  row;
-- `confirm` deletes nothing: what the hub has stays readable here until its room is needed, and then goes
-  first. The note stands in the segment's file name. A cut may lose it: the segment is then sent once more,
-  and the hub knows it;
+- `record` returns when the rows are as durable as the policy says: `commit`: on disk; `relaxed`: written, on disk
+  within a second; `off`: nothing is written. If it raises, the rows are not in the log and no answer may leave;
+- rows that can be read are durable: reading syncs first, so a sequence number, once seen, never names another row;
+- `confirm` deletes nothing: what the hub has stays readable here until its room is needed, and then goes first. The
+  note stands in the segment's file name. A cut may lose it: the segment is then sent once more, and the hub knows it;
 - above `max_bytes` the oldest segment goes and leaves a gap (`drop_oldest`), or rows are refused (`reject`).
 """
 
@@ -32,7 +28,6 @@ from columns.columns import Columns, constant
 from columns.raw import decode_raw, encode_raw
 from columns.schema import Field, Schema
 from columns.types import Scalar
-from columns.values import object_array
 from durable.disk import DISK, Disk
 from durable.frames import Frame
 from durable.group_commit import GroupCommit
@@ -52,8 +47,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Spool:
     """The log of one pipeline. All methods may be called by any thread. One opener at a time: BadInput for a second.
 
-    Raises Unreachable where the disk refuses, or the log is full and may drop nothing: later it may work
-    (503).
+    Raises Unreachable where the disk refuses, or the log is full and may drop nothing: later it may work (503).
     """
 
     def __init__(
@@ -103,7 +97,8 @@ class Spool:
     @property
     def epoch(self) -> str:
         """16 hexadecimal digits, new with each new log: with it, sequences and segment numbers are unique for ever."""
-        return self._log.epoch if self._log else ""
+        log = self._log
+        return log.epoch if log else ""
 
     @property
     def policy(self) -> LogPolicy:
@@ -136,48 +131,48 @@ class Spool:
 
         Rows that are dropped while the iterator runs are left out.
         """
-        if self._log is None or (limit is not None and limit <= 0):
+        log = self._log
+        if log is None or (limit is not None and limit <= 0):
             return
         with _refused():
-            self._log.sync()
+            log.sync()
         after, left = -1 if after_seq is None else after_seq, limit
-        for segment in self._log.segments():
+        for segment in log.segments():
             if segment.end_seq - 1 <= after:
                 continue
-            for block in self._blocks(segment.number, after):
+            for block in self._blocks(log, segment.number, after):
                 part = block if left is None else block.slice(0, left)
                 yield part
                 left = None if left is None else left - part.rows
                 if left == 0:
                     return
 
-    def _blocks(self, number: int, after: int) -> Iterator[Columns]:
-        if self._log is None:
-            return
+    def _blocks(self, log: SegmentLog, number: int, after: int) -> Iterator[Columns]:
         with _refused():
-            frames = self._log.read(number)
-            for frame in frames:
+            for frame in log.read(number):
                 if frame.end_seq - 1 > after:
-                    block = self._block(frame, max(0, after + 1 - frame.first_seq))
+                    block = self._block(log.epoch, frame, max(0, after + 1 - frame.first_seq))
                     if block is not None:
                         yield block
 
-    def _block(self, frame: Frame, skip: int) -> Columns | None:
+    def _block(self, epoch: str, frame: Frame, skip: int) -> Columns | None:
         try:
             block = decode_raw(frame.payload)
+            if block.rows != frame.rows:
+                raise BadInput(f"{block.rows} rows in a frame of {frame.rows}")
         except BadInput as error:  # written by another version: it still goes home as it is
             _log.warning("log row %d of '%s' does not read: %s", frame.first_seq, self._folder.name, error)
             return None
         arrays = {
             **block.arrays,
             "metadata.seq": np.arange(frame.first_seq, frame.end_seq, dtype=np.int64),
-            "metadata.epoch": constant(object_array([self.epoch]), block.rows),
+            "metadata.epoch": constant(_one(epoch), block.rows),
         }
         return Columns(self._schema(block.schema, _SEQ), arrays, block.rows).slice(skip, block.rows)
 
     def _with_texts(self, part: Columns, texts: dict[str, str]) -> Columns:
         added = {name: text for name, text in texts.items() if text and name not in part.arrays}
-        arrays = {name: constant(object_array([text]), part.rows) for name, text in added.items()}
+        arrays = {name: constant(_one(text), part.rows) for name, text in added.items()}
         schema = self._schema(part.schema, tuple(Field(name, _TEXT) for name in added))
         return Columns(schema, {**part.arrays, **arrays}, part.rows)
 
@@ -217,44 +212,46 @@ class Spool:
 
     def seal(self, older_than_s: float = 0) -> Segment | None:
         """Close the open segment if it holds rows and is older than this, so that it can go home."""
+        log = self._log
         with _refused():
-            return self._log.seal(older_than_s) if self._log else None
+            return log.seal(older_than_s) if log else None
 
     def sealed(self) -> list[Segment]:
         """The segments that are to go home, oldest first. Damage in their files is cut out first, and recorded."""
-        if self._log is None:
+        log = self._log
+        if log is None:
             return []
         with _refused():
-            for segment in self._pending():
+            for segment in _pending(log):
                 if segment.number not in self._checked:
-                    self._log.contents(segment.number)
+                    log.contents(segment.number)
                     self._checked.add(segment.number)
-        return self._pending()
-
-    def _pending(self) -> list[Segment]:
-        return [each for each in self._log.segments() if each.state == "sealed"] if self._log else []
+        return _pending(log)
 
     def confirm(self, number: int) -> None:
         """The hub has this segment, and the caller has noted so durably. It stays readable until its room is needed."""
-        if self._log is not None:
+        log = self._log
+        if log is not None:
             with _refused():
-                self._log.confirm(number)
+                log.confirm(number)
 
     @property
     def gaps(self) -> list[Gap]:
         """Rows that were logged and are lost, by sequence, with the reason."""
-        return self._log.gaps if self._log else []
+        log = self._log
+        return log.gaps if log else []
 
     def stats(self) -> dict[str, int]:
         """Figures for /metrics: what is retained, what waits for the hub, what was lost."""
-        segments = self._log.segments() if self._log else []
+        log = self._log
+        segments = log.segments() if log else []
         return {
             "rows": sum(segment.rows for segment in segments),
-            "bytes": self._log.size_bytes if self._log else 0,
+            "bytes": log.size_bytes if log else 0,
             "pending_segments": sum(segment.state == "sealed" for segment in segments),
             "pending_rows": sum(segment.rows for segment in segments if not segment.confirmed),
             "oldest_seq": segments[0].first_seq if segments else 0,
-            "next_seq": self._log.next_seq if self._log else 0,
+            "next_seq": log.next_seq if log else 0,
             "dropped_rows": sum(gap.rows for gap in self.gaps),
             "sync_failures": self._sync_failures,
         }
@@ -276,6 +273,16 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pending(log: SegmentLog) -> list[Segment]:
+    return [segment for segment in log.segments() if segment.state == "sealed"]
+
+
+def _one(text: str) -> Array:
+    array = np.empty(1, dtype=object)
+    array[0] = text
+    return array
 
 
 def _limits(policy: LogPolicy) -> dict[str, Any]:

@@ -25,14 +25,11 @@ class Spools:
         self._open: dict[str, Spool] = {}
 
     def open(self, name: str, policy: LogPolicy) -> Spool:
-        """Return a pipeline's spool, which from now on follows this policy."""
+        """Return a pipeline's spool. One that is open already keeps its policy until `change_policy`."""
         with self._lock:
-            spool = self._open.get(name)
-            if spool is None:
-                spool = self._open[name] = Spool(self._folder / name, policy, self._partition())
-            else:
-                spool.change_policy(policy)
-            return spool
+            if name not in self._open:
+                self._open[name] = Spool(self._folder / name, policy, self._partition())
+            return self._open[name]
 
     def all(self) -> dict[str, Spool]:
         """Every spool by its pipeline's name, those of pipelines that are gone included."""

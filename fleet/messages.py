@@ -146,7 +146,7 @@ class Pipelines(Message, frozen=True):
 
 
 class LogPage(Message, frozen=True):
-    """GET /api/v1/logs: result rows (DESIGN §4.4) in the order in which they came to the hub, oldest first.
+    """GET /api/v1/logs: result rows (docs/agent-http.md) in the order in which they came to the hub, oldest first.
 
     `next` is the cursor behind what this page looked at: ask with it for what comes after, now or later. It is null
     when nothing lies behind the cursor that was asked with, so that one stays good.

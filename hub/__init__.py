@@ -1,4 +1,5 @@
 """The fleet: API, registry, log store and web page of the hub. It runs no model and sees neither packager nor agent.
 
-`Hub` owns the data folder; `create_app` makes the WSGI application over it; `serve` runs that on a socket.
+`Hub` owns the data folder; `create_app` makes the WSGI application over it; `Server` runs that on a socket,
+`run_hub` all of it as a program.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 
 from fleet import credentials
@@ -73,6 +72,6 @@ def _token(authorization: str | None) -> str:
 def _password(encoded: str) -> str:
     try:
         _, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # not ASCII, not base64, not UTF-8
         raise Refused(401, "the Basic credentials do not read: expected base64 of name:token") from error
     return password

@@ -6,9 +6,9 @@ function runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 from flask import Request, Response
@@ -18,6 +18,7 @@ from hub.access import Caller
 from hub.hub import Hub
 from hub.openapi import Route
 from hub.refusal import Refused
+from oci.blob import CHUNK
 
 T = TypeVar("T")
 
@@ -105,12 +106,31 @@ def read_message(request: Request, kind: type[T], limit: int) -> T:
 
 def read_body(request: Request, limit: int) -> bytes:
     """Read a body that may be at most so large, whether its length was announced or not."""
-    if (request.content_length or 0) > limit:
-        raise Refused(413, f"the body is {request.content_length} bytes: at most {limit} are taken", close=True)
-    data: bytes = request.stream.read(limit + 1)
+    refuse_larger(request, limit)
+    data = b"".join(read_chunks(request.stream, limit + 1))
     if len(data) > limit:
         raise Refused(413, f"the body is larger than {limit} bytes, which is the most that is taken", close=True)
     return data
+
+
+def refuse_larger(request: Request, limit: int) -> None:
+    """Refuse a body by its announced length, before any of it is read."""
+    if (request.content_length or 0) > limit:
+        raise Refused(413, f"the body is {request.content_length} bytes: at most {limit} are taken", close=True)
+
+
+def read_chunks(stream: IO[bytes], most: int | None = None) -> Iterator[bytes]:
+    """The body of a request in pieces, to its end or up to `most` bytes. Raises Refused for one that breaks off."""
+    left = most
+    while left is None or left > 0:
+        try:
+            chunk = stream.read(CHUNK if left is None else min(CHUNK, left))
+        except (ValueError, ConnectionError, TimeoutError) as error:  # ValueError: chunks that are none
+            raise Refused(400, f"the body breaks off: {error or type(error).__name__}", close=True) from error
+        if not chunk:
+            return
+        yield chunk
+        left = None if left is None else left - len(chunk)
 
 
 def error_response(status: int, message: str) -> Response:

@@ -1,8 +1,8 @@
 """`Hub`: the data folder and what lives in it, opened by one process at a time.
 
-hub.sqlite       what the hub knows                  segments/<device>/<epoch>/<number>-<digest>   the log, as it came
-registry/        an OCI layout: all blobs            uploads/                                     blobs on their way in
-admin-token      the operator's token (0600)
+hub.sqlite   what the hub knows                 segments/<device>/<epoch>/<number>-<digest>   the log, as it came
+registry/    an OCI layout: all blobs           incoming/, uploads/                           what is on its way in
+admin-token  the operator's token (0600)
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Hub:
         stack.callback(self.presence.close)
         self.access = Access(self.database, self.admin_token)
         self.blobs = BlobStore.open(config.data)
-        self.segments = SegmentFiles(config.data / "segments")
-        self._stack = stack
+        self.segments = SegmentFiles(config.data / "segments", config.data / "incoming")
+        self._closing = stack
 
     @classmethod
     def open(cls, config: HubConfig, clock: Callable[[], float] = time.time) -> Hub:
@@ -46,11 +46,13 @@ class Hub:
         with ExitStack() as stack:
             _make_private(config.data)
             stack.enter_context(FolderLock(config.data))
-            return cls(config, stack.pop_all(), clock)
+            hub = cls(config, stack, clock)
+            hub._closing = stack.pop_all()
+            return hub
 
     def close(self) -> None:
         """Write what is left and let the folder go."""
-        self._stack.close()
+        self._closing.close()
 
     @property
     def token_file(self) -> Path:

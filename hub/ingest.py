@@ -69,6 +69,9 @@ def check_segment(name: SegmentName, data: bytes) -> Summary:
 
 
 def _check_rows(name: SegmentName, first_seq: int, rows: int, payload: bytes) -> None:
+    if rows > len(payload):
+        # equal columns are stored once: a few bytes could claim millions of rows, and every reader would pay for them
+        raise Refused(400, f"{name}: the frame at row {first_seq} claims {rows} rows in {len(payload)} bytes")
     block = decode_raw(payload)
     if block.rows != rows:
         raise Refused(400, f"{name}: the frame at row {first_seq} says {rows} rows, its block has {block.rows}")

@@ -116,10 +116,19 @@ class _PageWriter:
         taken = piece.rows.rows
         if piece.wanted:
             taken = min(taken, self._limit - self._count)
-            self._texts.append(encode_records(piece.rows.slice(0, taken))[1:-1])
-            self._count, self._size = self._count + taken, self._size + len(self._texts[-1])
+            self._write(piece.rows.slice(0, taken))
         self._next = Cursor(piece.segment, piece.offset + taken)
         self._scanned += piece.cost
+
+    def _write(self, rows: Columns) -> None:
+        try:
+            text = encode_records(rows)[1:-1]
+        except (EdgepackError, ValueError, TypeError) as error:
+            # what ingest let through must never stop the log for everybody
+            _log.error("%s rows have no JSON and are passed over: %s", rows.rows, error)
+            return
+        self._texts.append(text)
+        self._count, self._size = self._count + rows.rows, self._size + len(text)
 
     def finish(self) -> Page:
         """The page as it is."""
@@ -168,9 +177,12 @@ def _pieces(hub: Hub, row: Row[Any], device_name: str, start: int, request_id: s
         for frame in read_frames(data, row.epoch):
             skipped = max(0, start - offset)
             if skipped < frame.rows:
-                block = _described(decode_raw(frame.payload), frame.first_seq, row, device_name)
+                block = decode_raw(frame.payload)
                 for begin, end, wanted in _stretches(block, skipped, request_id):
-                    yield _Piece(row.id, offset + begin, block.slice(begin, end), wanted, cost)
+                    rows = block.slice(begin, end)
+                    if wanted:
+                        rows = _described(rows, frame.first_seq + begin, row, device_name)
+                    yield _Piece(row.id, offset + begin, rows, wanted, cost)
                     cost = 0
             offset += frame.rows
     except (EdgepackError, OSError) as error:
@@ -188,11 +200,17 @@ def _described(block: Columns, first_seq: int, row: Row[Any], device_name: str) 
 
 def _stretches(block: Columns, start: int, request_id: str | None) -> Iterator[tuple[int, int, bool]]:
     """Runs of rows that a filter treats alike, in pieces that are encoded at once."""
-    wanted = np.ones(block.rows, bool)
-    if request_id is not None:
-        there = "metadata.request_id" in block.schema
-        wanted = np.asarray(block["metadata.request_id"] == request_id) if there else ~wanted
+    for begin, end, wanted in _runs(block, request_id):
+        for at in range(max(begin, start), end, _PIECE):
+            yield at, min(at + _PIECE, end), wanted
+
+
+def _runs(block: Columns, request_id: str | None) -> Iterator[tuple[int, int, bool]]:
+    ids = block.arrays.get("metadata.request_id")
+    if request_id is None or ids is None or ids.dtype != object:
+        yield 0, block.rows, request_id is None
+        return
+    wanted = ids == request_id
     edges = np.flatnonzero(wanted[1:] != wanted[:-1]) + 1
     for begin, end in zip([0, *edges.tolist()], [*edges.tolist(), block.rows], strict=True):
-        for at in range(max(begin, start), end, _PIECE):
-            yield at, min(at + _PIECE, end), bool(wanted[begin])
+        yield begin, end, bool(wanted[begin])

@@ -50,7 +50,11 @@ class Authorizer:
 
     def _token(self, challenge: Challenge, scope: str, fetch: Fetch) -> str:
         """Ask the token server (distribution, "Token Authentication Specification")."""
-        realm, own = urlsplit(challenge.realm), urlsplit(self._origin)
+        own = urlsplit(self._origin)
+        try:
+            realm = urlsplit(challenge.realm)
+        except ValueError as error:
+            raise NotTrusted(f"registry '{own.netloc}' sends for a token to no URL: refused") from error
         safe = realm.scheme == "https" or (realm.hostname == own.hostname and realm.scheme == own.scheme)
         if not safe or "@" in realm.netloc:
             raise NotTrusted(f"registry '{own.netloc}' sends for a token to '{realm.hostname}' without TLS: refused")

@@ -118,7 +118,7 @@ def _fill(session: Session, repository: str, part: _Part) -> None:
         failures = 0 if part.size > furthest else failures + 1
         furthest = max(furthest, part.size)
         if part.missing and failures >= session.attempts:
-            raise session.unreachable(cause)
+            raise session.unreachable(cause, failures)
         if part.missing:
             session.pause(failures)
 

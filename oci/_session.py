@@ -62,6 +62,7 @@ class Session:
     ) -> None:
         plain = plain_http or (is_loopback(host) and ca_file is None)
         self.host, self.origin = host, f"{'http' if plain else 'https'}://{host}"
+        self._own = origin_of(self.origin)
         self.attempts = attempts
         self._authorizer = Authorizer(self.origin, credentials)
         self._sleep = sleep
@@ -136,13 +137,20 @@ class Session:
         if self._stop.is_set():
             raise Unreachable(f"stopped while talking to registry '{self.host}'")
 
-    def unreachable(self, cause: object, retry_after_s: float | None = None) -> Unreachable:
-        """The error for a registry that does not answer, or not well."""
+    def unreachable(self, cause: object, tries: int | None = None, retry_after_s: float | None = None) -> Unreachable:
+        """The error for a registry that does not answer, or not well; `tries` where they were counted."""
         reason = _reason(cause) if isinstance(cause, HTTPError | OSError) else str(cause)
-        return Unreachable(
-            f"registry '{self.host}' did not answer: {reason} (tried {self.attempts} times)",
-            retry_after_s=retry_after_s,
-        )
+        counted = f" (tried {tries} times)" if tries and tries > 1 else ""
+        return Unreachable(f"registry '{self.host}' did not answer: {reason}{counted}", retry_after_s=retry_after_s)
+
+    def join(self, url: str, location: str) -> str:
+        """Where an answer to `url` sends us. Raises NotTrusted if that is no URL."""
+        try:
+            target = urljoin(url, location)
+            origin_of(target)
+        except ValueError as error:
+            raise NotTrusted(f"registry '{self.host}' names a place that is no URL: refused") from error
+        return target
 
     def _trying(self, send: Callable[[], _Sent], again: bool) -> _Sent:
         failures = 0
@@ -154,16 +162,16 @@ class Session:
                 return send()
             except SSLError as error:
                 raise NotTrusted(
-                    f"the certificate of registry '{self.host}' was refused: "
-                    "give its CA, or --plain-http for a registry without TLS"
+                    f"TLS with registry '{self.host}' failed, its certificate is not of a known CA or it speaks "
+                    "plain http: give its CA, or --plain-http"
                 ) from error
             except _TryAgainError as error:
                 wait = error.retry_after_s
                 if last or wait > _LONGEST_WAIT_S:
-                    raise self.unreachable(error, wait or None) from error
+                    raise self.unreachable(error, failures, wait or None) from error
             except (HTTPError, OSError) as error:
                 if last:
-                    raise self.unreachable(error) from error
+                    raise self.unreachable(error, failures) from error
             self.pause(failures, wait)
 
     @contextlib.contextmanager
@@ -173,7 +181,7 @@ class Session:
         """One attempt: authorize where asked, follow redirects, leave the body unread."""
         url, challenged = urljoin(self.origin, path), 0
         for _ in range(_MOST_REDIRECTS + 2):
-            own = _origin(url) == self.origin
+            own = origin_of(url) == self._own
             sent = {**headers, **(self._authorizer.headers(scope) if own else {})}
             with self._once(method, url, sent, body) as response:
                 if response.status == 401 and own and challenged < 2:
@@ -221,7 +229,7 @@ class Session:
 
     def _redirected(self, method: str, url: str, location: str) -> str:
         """Where a redirect leads, if it may be followed. Only the host is named: a query may be a signature."""
-        target = urljoin(url, location)
+        target = self.join(url, location)
         to = urlsplit(target)
         host = to.netloc.rpartition("@")[2]
         if not location or method not in ("GET", "HEAD"):
@@ -268,6 +276,7 @@ def _reason(error: HTTPError | OSError) -> str:
     return "no connection" if isinstance(error, NewConnectionError) else "the connection broke"
 
 
-def _origin(url: str) -> str:
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port: equal before credentials are sent (RFC 6454). Raises ValueError for no URL."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from edgepack.errors import BadInput, NotTrusted, Unreachable
-from oci._session import Answer, Session
+from oci._session import Answer, Session, origin_of
 from oci.blob import Blob
 from oci.descriptor import Descriptor
 from oci.digest import Digest
@@ -156,9 +156,9 @@ class _Upload:
     def _follow(self, answer: Answer) -> None:
         """Take the place of the next request from an answer."""
         origin = self._session.origin
-        place = urljoin(urljoin(origin, self._place), answer.headers.get("Location", ""))
+        place = self._session.join(urljoin(origin, self._place), answer.headers.get("Location", ""))
         parts = urlsplit(place)
-        if f"{parts.scheme}://{parts.netloc}" != origin:
+        if origin_of(place) != origin_of(origin):
             host = parts.netloc.rpartition("@")[2]
             raise NotTrusted(f"registry '{self._session.host}' sends an upload to {parts.scheme}://{host}: refused")
         self._place = place

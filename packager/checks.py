@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -60,10 +60,11 @@ class Check:
 
 @dataclass
 class Checklist:
-    """The checks of one packaging, in the order in which they were made."""
+    """The checks of one packaging, in the order in which they were made; `progress` is told what is looked at."""
 
     checks: list[Check] = field(default_factory=list)
     error: BadInput | None = None
+    progress: Callable[[str], None] = lambda _: None
 
     @contextmanager
     def check(self, key: str) -> Iterator[list[str]]:
@@ -73,6 +74,7 @@ class Checklist:
         """
         category, looked_at, fix = _CHECKS[key]
         found: list[str] = []
+        self.progress(looked_at)
         try:
             yield found
         except (BadInput, RuntimeFailed) as error:

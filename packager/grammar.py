@@ -1,5 +1,4 @@
-"""The grammar of `edgepack.toml` (DESIGN §4.1), read strictly: what is not known is refused by name, with what was
-meant.
+"""The grammar of `edgepack.toml` (docs/edgepack-toml.md), read strictly: unknown keys are refused by name.
 
 Values are checked against the structs below. All of the grammar is read; `refuse_unbuilt` names the keys that this
 version does not act on yet, because a key that is silently ignored is worse than one that is refused.
@@ -79,8 +78,8 @@ class GoldenTable(Table, frozen=True):
 class ProjectTable(Table, frozen=True):
     """The whole file."""
 
-    steps: list[StepTable]
     pipeline: PipelineTable = PipelineTable()
+    steps: list[StepTable] = []
     models: dict[str, ModelTable] = {}
     validations: dict[str, str] = {}
     golden: GoldenTable = GoldenTable()
@@ -156,6 +155,7 @@ def _plainly(message: str) -> str:
     place = place.rstrip("`").lstrip(".").replace("[...]", "")
     what = (
         what.replace("`", "'")
+        .replace(" | null'", "'")
         .replace("Expected 'str'", "Expected text")
         .replace("Object missing required field", "lacks")
     )

@@ -48,7 +48,8 @@ class OnnxRuntime:
         self._outputs = _known_outputs(session, self._output, step)
         self._ranks = {field.name: _row_rank(field.type) for field in (*self._input.fields, *self._output.fields)}
         self._whole = {name for name, node in self._nodes.items() if len(node.shape) == self._ranks[name]}
-        self._one_by_one = bool(self._whole) or any(node.shape[0] == 1 for node in self._nodes.values())
+        fixed = bool(self._whole) or any(node.shape[0] == 1 for node in self._nodes.values())
+        self._one_by_one = fixed or step.batch == "single"
 
     @classmethod
     def load(cls, path: Path, step: StepSpec) -> OnnxRuntime:
@@ -89,7 +90,7 @@ class OnnxRuntime:
         for name, tensor in tensors.items():
             if tensor is None:
                 raise BadInput(f"field '{name}': its lists are not equally long, the model takes a tensor", field=name)
-            feeds[self._nodes[name].name] = tensor[0] if name in self._whole else tensor
+            feeds[self._nodes[name].name] = tensor[0, ...] if name in self._whole else tensor
         try:
             results = self._session.run(self._outputs, feeds, self._run_options(feeds))
         except Exception as error:  # as above

@@ -12,6 +12,11 @@ import click
 @click.command(name="enrol")
 @click.option("--hub", help="The hub's URL; https, or http on this very machine.  [EDGEPACK_HUB]")
 @click.option("--token", help="The join token, from: edgepack devices token.  [EDGEPACK_TOKEN]")
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="PEM file with the CA of a hub of your own.  [EDGEPACK_CA]",
+)
 @click.option("--name", help="What the hub calls this device. Default: the host's name.  [EDGEPACK_NAME]")
 @click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), help="The agent's data folder.  [EDGEPACK_DATA]"
@@ -19,7 +24,13 @@ import click
 @click.option("--force", is_flag=True, help="Leave the identity that is there for a new one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    hub: str | None, token: str | None, name: str | None, data: Path | None, force: bool, as_json: bool
+    hub: str | None,
+    token: str | None,
+    ca: Path | None,
+    name: str | None,
+    data: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Join a hub's fleet. An agent that runs on the same data folder notices by itself.
 
@@ -33,13 +44,13 @@ def command(
     from edge_agent.state import State
     from edgepack.errors import BadInput
 
-    config = Config.read(os.environ, hub=hub, token=token, name=name, data=data)
+    config = Config.read(os.environ, hub=hub, token=token, ca=ca, name=name, data=data)
     if not config.hub or not config.token:
         raise BadInput(f"{'--hub' if not config.hub else '--token'} is missing: give the hub's URL and a join token")
     folders = Folders(config.data).make()
     state = State.open(folders.state)
     try:
-        given = enrol(folders, state, config.hub, config.token, name=config.name, force=force)
+        given = enrol(folders, state, config.hub, config.token, name=config.name, ca=config.ca, force=force)
     finally:
         state.close()
     who = given.enrolled

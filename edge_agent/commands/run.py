@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on. Default: 8080.  [EDGEPACK_PORT]")
 @click.option("--hub", help="The hub to join, together with --token.  [EDGEPACK_HUB]")
 @click.option("--token", help="The join token, used once.  [EDGEPACK_TOKEN]")
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="PEM file with the CA of a hub of your own.  [EDGEPACK_CA]",
+)
 @click.option("--name", help="What the hub calls this device. Default: the host's name.  [EDGEPACK_NAME]")
 def command(
     bundle: Path | None,
@@ -35,6 +40,7 @@ def command(
     port: int | None,
     hub: str | None,
     token: str | None,
+    ca: Path | None,
     name: str | None,
 ) -> int:
     """Serve the pipelines of this device over HTTP, and do what its hub assigns.
@@ -48,7 +54,9 @@ def command(
     from edge_agent.run import run_agent
 
     _set_up_logging()
-    config = Config.read(os.environ, bundle=bundle, data=data, host=host, port=port, hub=hub, token=token, name=name)
+    config = Config.read(
+        os.environ, bundle=bundle, data=data, host=host, port=port, hub=hub, token=token, ca=ca, name=name
+    )
     return run_agent(config, [config.bundle] if config.bundle else [], ready=_say)
 
 

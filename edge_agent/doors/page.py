@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import orjson
 from flask import render_template_string
 
 from columns.records import encode_records
@@ -78,8 +77,3 @@ def example_row(pipeline: ActivePipeline) -> str:
         return "[]"
     text = encode_records(golden.slice(0, 1), ".").decode()
     return text if len(text) <= _LONGEST_EXAMPLE else "[]"
-
-
-def example_body(pipeline: ActivePipeline) -> bytes:
-    """The first golden row, whole."""
-    return orjson.dumps(orjson.loads(encode_records(pipeline.loaded.bundle.golden().inputs.slice(0, 1), ".")))

@@ -1,19 +1,18 @@
-"""The hub as commands see it: where it is, the admin token for it, and one class that asks it over HTTP.
+"""The hub as commands see it: their common options, one class that asks it over HTTP, and how answers are printed.
 
-The token comes from --token or EDGEPACK_TOKEN, else from what `edgepack login` or a hub on this machine left in the
-user's configuration folder (0600), per hub URL. It never goes over plain http to another machine.
+The token (`_logins.py` knows where it lies) never goes over plain http to another machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import click
 import msgspec
 
+from edgepack.commands._logins import find_token
 from edgepack.errors import BadInput, RuntimeFailed, Unreachable
 
 if TYPE_CHECKING:
@@ -42,13 +41,6 @@ def hub_options(function: F) -> F:
         show_default=True,
         help="The hub's URL; also $EDGEPACK_HUB.",
     )(function)
-
-
-class _Login(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A token, or the file of a hub on this machine that holds it."""
-
-    token: str | None = None
-    token_file: str | None = None
 
 
 class HubClient:
@@ -202,66 +194,6 @@ def _is_loopback(url: str) -> bool:
     from hub.config import is_loopback
 
     return is_loopback(urlsplit(url.strip()).hostname or "")
-
-
-def find_token(url: str) -> str:
-    """The token that is remembered for a hub. Raises BadInput that says how to give one."""
-    login = _read_logins().get(url, _Login())
-    if login.token is not None:
-        return login.token
-    if login.token_file is not None and Path(login.token_file).is_file():
-        try:
-            return Path(login.token_file).read_text().strip()
-        except OSError as error:
-            raise BadInput(
-                f"the token of hub '{url}' in '{login.token_file}' cannot be read: {error.strerror}"
-            ) from error
-    raise BadInput(
-        f"no token for hub '{url}': run `edgepack login --hub {url} --token T`, or set EDGEPACK_TOKEN", field="token"
-    )
-
-
-def remember_token(url: str, token: str) -> Path:
-    """Keep a token for a hub, for this user alone. Returns the file."""
-    return _remember(url, _Login(token=token))
-
-
-def remember_token_file(url: str, token_file: Path) -> None:
-    """Keep where a hub on this machine has its token; a user without a configuration folder goes without."""
-    try:
-        _remember(url, _Login(token_file=str(token_file)))
-    except (OSError, BadInput):
-        click.echo(
-            f"note: commands will not find the token by themselves: set EDGEPACK_TOKEN to what is in {token_file}",
-            err=True,
-        )
-
-
-def logins_path() -> Path:
-    """Where logins are kept."""
-    import platformdirs
-
-    return platformdirs.user_config_path("edgepack") / "hubs.json"
-
-
-def _remember(url: str, login: _Login) -> Path:
-    from durable.files import make_folder, write_atomically
-
-    path = logins_path()
-    make_folder(path.parent)
-    logins = {**_read_logins(), url: login}
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(dict(sorted(logins.items())))), mode=0o600)
-    return path
-
-
-def _read_logins() -> dict[str, _Login]:
-    path = logins_path()
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, _Login])
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BadInput(f"'{path}' does not read: {error}; delete it and run `edgepack login` again") from error
 
 
 def print_json(value: object) -> None:

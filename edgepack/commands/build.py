@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 @click.option("--target", "targets", multiple=True, metavar="ARCH[/ACCEL]", help="Both in one; may be given again.")
 @click.option("--builder", type=click.Choice(["auto", "direct"]), default="auto", show_default=True)
 @click.option(
-    "--base",
-    type=click.Path(path_type=Path),
-    help="An OCI layout (folder or tar) with Python, instead of our own base.",
+    "--base", metavar="LAYOUT|REF", help="An image with Python instead of our own base: layout, tar, or in a registry."
 )
 @click.option("--wheels", type=click.Path(path_type=Path), help="A folder of wheels that win over the index.")
 @click.option(
@@ -54,7 +52,7 @@ def command(
     accel: str,
     targets: tuple[str, ...],
     builder: str,
-    base: Path | None,
+    base: str | None,
     wheels: Path | None,
     compression: str,
     output: Path | None,
@@ -89,7 +87,7 @@ def command(
         options = Options(project.root, _touched(source), output, base, wheels, compression, locked, not no_layer_cache)
         if builder == "auto":
             report.step("builder: direct")
-        built = build(packaged.index, wanted, options, Workplace(cache_folder(os.environ)), report)
+        built = build(packaged.index, wanted, options, Workplace(cache_folder(os.environ), os.environ), report)
     _print(built, packaged, builder, as_json)
 
 

@@ -35,11 +35,16 @@ def command(source: Path, targets: tuple[str, ...], output: Path | None, as_json
       edgepack bundle model.onnx --target arm -o model.oci.tar
     """
     from arch.target import Target, every_target
+    from edgepack.commands import _progress
+    from packager.checks import Checklist
     from packager.package import package
     from packager.project import Project
 
     wanted = [Target.parse(text) for text in targets] or list(every_target())
-    packaged = package(Project.open(source), wanted)
+    try:
+        packaged = package(Project.open(source), wanted, checklist=Checklist(progress=_progress.show))
+    finally:
+        _progress.clear()
     path = output or Path("dist") / f"{packaged.spec.name}.bundle.oci.tar"
     write(packaged, path)
     for note in packaged.notes:

@@ -29,15 +29,18 @@ def command(source: Path, as_json: bool) -> None:
       edgepack check examples/wine-line
       edgepack check model.onnx --json
     """
+    from edgepack.commands import _progress
     from packager.checks import Checklist
 
-    checklist = Checklist()
+    checklist = Checklist(progress=_progress.show)
     packaged: Packaged | None = None
     try:
         packaged = _packaged(source, checklist)
     except EdgepackError:
+        _progress.clear()
         _report(checklist, None, as_json)
         raise
+    _progress.clear()
     _report(checklist, packaged, as_json)
 
 
@@ -72,7 +75,7 @@ def _report(checklist: Checklist, packaged: Packaged | None, as_json: bool) -> N
 
 
 def report(checklist: Checklist, packaged: Packaged | None) -> dict[str, Any]:
-    """The object that `--json` prints (DESIGN §4.2)."""
+    """The object that `--json` prints."""
     checks = [
         {"key": c.key, "category": c.category, "passed": c.passed, "description": c.description, "fix": c.fix}
         for c in checklist.checks

@@ -57,7 +57,7 @@ def command(
 
 def _announce(url: str, token_file: Path, new_token: str | None) -> None:
     """Say where the hub is, and at its first start its token; remember for this user where the token lies."""
-    from edgepack.commands._hub_client import remember_token_file
+    from edgepack.commands._logins import remember_token_file
 
     remember_token_file(url, token_file)
     if new_token is not None:

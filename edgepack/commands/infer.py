@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import urllib3
 
 _RECORDS = "application/json; format=pandas-records"
-_ARROW = "application/vnd.apache.arrow.file"
+_ARROW = {b"ARROW1": "application/vnd.apache.arrow.file", b"\xff\xff\xff\xff": "application/vnd.apache.arrow.stream"}
 _TIMEOUT_S = 60
 
 
@@ -23,19 +23,12 @@ _TIMEOUT_S = 60
 @click.argument("file", metavar="FILE|-")
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the agent answers.")
 @click.option("--pipeline", help="Which pipeline, where the agent serves several.")
-@click.option(
-    "--format",
-    "form",
-    default="records",
-    show_default=True,
-    type=click.Choice(["records", "arrow"]),
-    help="How rows travel: as JSON, or as an Arrow file (what FILE then holds).",
-)
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON value.")
-def command(file: str, url: str, pipeline: str | None, form: str, as_json: bool) -> None:
+def command(file: str, url: str, pipeline: str | None, as_json: bool) -> None:
     """Send the rows of FILE (`-` is standard input) to an agent and print one line a row: its outputs.
 
-    FILE is pandas-records JSON, or an Arrow file with --format arrow.
+    FILE is pandas-records JSON, an Arrow file or an Arrow stream. Rows in the form of golden rows (`in.<field>`,
+    `out.<field>`) are taken too: their inputs are sent.
 
     \b
     Example:
@@ -43,9 +36,9 @@ def command(file: str, url: str, pipeline: str | None, form: str, as_json: bool)
       edgepack infer rows.json
       echo '[{"tensor": [0.1, 0.2]}]' | edgepack infer - --pipeline ccfraud --json
     """
-    body = _read(file)
+    body, content_type = _readied(_read(file))
     path = f"/pipelines/{pipeline}" if pipeline else "/infer"
-    rows = _ask(url.rstrip("/") + path, body, _ARROW if form == "arrow" else _RECORDS)
+    rows = _ask(url.rstrip("/") + path, body, content_type)
     if as_json:
         click.echo(json.dumps(rows, separators=(",", ":"), ensure_ascii=False))
     else:
@@ -60,6 +53,21 @@ def _read(file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise BadInput(f"rows '{file}' do not read: {error.strerror}") from error
+
+
+def _readied(body: bytes) -> tuple[bytes, str]:
+    """What to send and its content type, told from how the bytes begin. What is wrong in it the agent says."""
+    for magic, content_type in _ARROW.items():
+        if body.startswith(magic):
+            return body, content_type
+    if b'"in.' not in body:
+        return body, _RECORDS
+    try:
+        rows = json.loads(body)
+        sent = [{name[3:]: value for name, value in row.items() if name.startswith("in.")} for row in rows]
+    except (ValueError, TypeError, AttributeError):
+        return body, _RECORDS
+    return json.dumps(sent).encode(), _RECORDS
 
 
 def _ask(url: str, body: bytes, content_type: str) -> list[dict[str, Any]]:

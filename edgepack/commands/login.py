@@ -19,7 +19,8 @@ def command(hub_url: str, token: str | None, as_json: bool) -> None:
     Example:
       edgepack login --hub https://hub.plant.example --token epa_...
     """
-    from edgepack.commands._hub_client import HubClient, print_json, remember_token
+    from edgepack.commands._hub_client import HubClient, print_json
+    from edgepack.commands._logins import remember_token
 
     given = token or click.prompt("admin token", hide_input=True, err=True)
     with HubClient(hub_url, given.strip()) as hub:

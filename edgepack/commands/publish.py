@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from edgepack.errors import BadInput
 
 if TYPE_CHECKING:
     from edgepack.commands._hub_client import HubClient
+    from oci.descriptor import Descriptor
     from packager.package import Packaged
 
+_SHOWN_BYTES = 5_000_000  # a smaller blob is there before its line is read
 _DEFAULT_TARGETS = ("x86", "arm")
 
 
@@ -60,12 +63,17 @@ def command(source: Path, targets: tuple[str, ...], tag: str, hub_url: str, toke
     click.echo(f"next: edgepack deploy {said['pipeline']} --device NAME")
 
 
+def _progress(descriptor: Descriptor) -> None:
+    if sys.stderr.isatty() and descriptor.size >= _SHOWN_BYTES:
+        click.echo(f"pushing {descriptor.digest[:19]}… ({descriptor.size / 1e6:.0f} MB)", err=True)
+
+
 def push(hub: HubClient, made: Packaged, tag: str) -> None:
     """Push a bundle and the reports on it, the tag last: a version is published with everything that belongs to it."""
     from oci.credentials import Bearer
     from oci.registry import Registry
 
-    with Registry(hub.host, Bearer(hub.token)) as registry:
+    with Registry(hub.host, Bearer(hub.token), progress=_progress) as registry:
         for image in made.index.images:
             registry.push_image(made.spec.name, image)
         for referrer in made.referrers:

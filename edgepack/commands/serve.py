@@ -110,19 +110,15 @@ def _layouts(packaged: Sequence[Packaged], work: Path) -> list[Path]:
 
 
 def _say_ready(agent: Agent, url: str, data: Path) -> None:
+    from columns.records import encode_records
+
     for pipeline in agent.serving.pipelines:
         click.echo(f"serving {pipeline.name} on {url} (log: {pipeline.loaded.spec.log.durability}, data: {data})")
     for pipeline in agent.serving.pipelines:
         path = "/infer" if len(agent.serving.names) == 1 else f"/pipelines/{pipeline.name}"
-        row = pipeline.loaded.bundle.golden().inputs.slice(0, 1)
-        click.echo("try it: " + curl_line(url + path, _row_json(row), data / f"{pipeline.name}.example.json"))
+        row = encode_records(pipeline.loaded.bundle.golden().inputs.slice(0, 1), ".").decode()
+        click.echo("try it: " + curl_line(url + path, row, data / f"{pipeline.name}.example.json"))
     click.echo("Ctrl-C ends it")
-
-
-def _row_json(row: object) -> str:
-    from columns.records import encode_records
-
-    return encode_records(row, ".").decode()  # type: ignore[arg-type]
 
 
 def curl_line(url: str, row: str, file: Path) -> str:

@@ -21,7 +21,7 @@ ARROW = "application/vnd.apache.arrow.file"
 
 @dataclass
 class Tally:
-    """What the applications saw: rows answered and rows whose answer was cut off, by request id; seconds a request took.
+    """What the applications saw: rows answered and rows whose answer was cut off, by request id; seconds of requests.
 
     `put_off` counts answers of 503: nothing was done, and the application asks again later.
     """
@@ -47,8 +47,14 @@ class Application:
     """One client with one kept-alive connection to the agent."""
 
     def __init__(self, port: int, pipeline: str, tally: Tally) -> None:
-        self._port, self._path, self._tally = port, f"/pipelines/{pipeline}", tally
-        self._connection = self._connect()
+        self._path, self._tally = f"/pipelines/{pipeline}", tally
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+    def __enter__(self) -> Application:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
     def ask(self, rows: Sequence[list[float]], arrow: bool) -> None:
         """Send rows in one request and note the outcome. A refused connection is no request: nothing was sent."""
@@ -81,17 +87,14 @@ class Application:
         else:
             self._tally.refused.append(f"{answer.status}: {data[:200]!r}")
 
-    def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
-
 
 def ask_all(port: int, pipeline: str, rows: list[list[float]], tally: Tally) -> None:
     """Every row alone and all rows in one request, in both formats."""
-    application = Application(port, pipeline, tally)
-    for arrow in (False, True):
-        for row in rows:
-            application.ask([row], arrow)
-        application.ask(rows, arrow)
+    with Application(port, pipeline, tally) as application:
+        for arrow in (False, True):
+            for row in rows:
+                application.ask([row], arrow)
+            application.ask(rows, arrow)
 
 
 @contextmanager
@@ -100,13 +103,13 @@ def steady_load(port: int, pipeline: str, rows: list[list[float]], tally: Tally,
     stop = threading.Event()
 
     def work(offset: int) -> None:
-        application = Application(port, pipeline, tally)
-        for turn in itertools.count(offset):
-            if stop.is_set():
-                return
-            start = turn % len(rows)
-            application.ask(rows[start : start + 1 + turn % 3], arrow=turn % 2 == 1)
-            stop.wait(0.02)
+        with Application(port, pipeline, tally) as application:
+            for turn in itertools.count(offset):
+                if stop.is_set():
+                    return
+                start = turn % len(rows)
+                application.ask(rows[start : start + 1 + turn % 3], arrow=turn % 2 == 1)
+                stop.wait(0.02)
 
     workers = [threading.Thread(target=work, args=(17 * each,)) for each in range(threads)]
     for worker in workers:

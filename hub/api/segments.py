@@ -12,14 +12,15 @@ from bundle.pipeline import dns_label
 from edgepack.errors import BadInput, NotTrusted
 from fleet import wire
 from fleet.messages import Receipt
-from hub.calls import Answer, Call, read_body
+from hub.calls import Answer, Call, read_chunks, refuse_larger
 from hub.ingest import SegmentName, Summary, check_segment
 from hub.refusal import Refused
+from hub.segment_files import Received
 from hub.store import segments
 from oci.digest import Digest
 
-# bounds the memory of ingest: this many segments are in memory at once, whatever the number of threads
-_IN_MEMORY = threading.BoundedSemaphore(4)
+# bounds the memory of ingest: this many segments are checked at once, whatever the number of threads
+_CHECKED_AT_ONCE = threading.BoundedSemaphore(4)
 
 
 def put_segment(call: Call) -> Answer:
@@ -30,12 +31,12 @@ def put_segment(call: Call) -> Answer:
         )
     name = SegmentName.parse(call.device, call.path["epoch"], call.path["number"])
     digest, pipeline = _headers(call)
-    with _IN_MEMORY:
-        data = read_body(call.request, call.hub.config.segment_limit)
-        if Digest.of(data) != digest:
-            raise Refused(400, f"{name} is not {digest}: {len(data)} bytes came with another digest; send it again")
-        known = _known(call, name, digest)
-        return known if known is not None else _keep(call, name, digest, pipeline, data)
+    limit = call.hub.config.segment_limit
+    refuse_larger(call.request, limit)
+    with call.hub.segments.receive(read_chunks(call.request.stream), limit) as received:
+        if received.digest != digest:
+            raise Refused(400, f"{name} is not {digest}: {received.size} bytes came with another digest; send it again")
+        return _known(call, name, digest) or _keep(call, name, pipeline, received)
 
 
 def _headers(call: Call) -> tuple[str, str]:
@@ -62,15 +63,15 @@ def _known(call: Call, name: SegmentName, digest: str) -> Answer | None:
     return Answer(200, Receipt(name.device, name.epoch, name.number, digest, row.rows))
 
 
-def _keep(call: Call, name: SegmentName, digest: str, pipeline: str, data: bytes) -> Answer:
-    summary = check_segment(name, data)
+def _keep(call: Call, name: SegmentName, pipeline: str, received: Received) -> Answer:
+    with _CHECKED_AT_ONCE:
+        summary = check_segment(name, received.path.read_bytes())
     _refuse_clash(call, name, pipeline, summary)
-    call.hub.segments.write(name.device, name.epoch, name.number, digest, data)
-    entered = _enter(call, name, digest, pipeline, summary, len(data))
-    if not entered:
-        # the same segment, or another under the same name, came in while this one was written
-        return _lost_race(call, name, digest)
-    return Answer(201, Receipt(name.device, name.epoch, name.number, digest, summary.rows))
+    call.hub.segments.keep(received, name.device, name.epoch, name.number)
+    if not _enter(call, name, pipeline, summary, received):
+        # the same segment, or another with its name or rows, came in while this one was written
+        return _lost_race(call, name, received.digest)
+    return Answer(201, Receipt(name.device, name.epoch, name.number, received.digest, summary.rows))
 
 
 def _refuse_clash(call: Call, name: SegmentName, pipeline: str, summary: Summary) -> None:
@@ -85,7 +86,7 @@ def _refuse_clash(call: Call, name: SegmentName, pipeline: str, summary: Summary
         )
 
 
-def _enter(call: Call, name: SegmentName, digest: str, pipeline: str, summary: Summary, size: int) -> bool:
+def _enter(call: Call, name: SegmentName, pipeline: str, summary: Summary, received: Received) -> bool:
     """Enter the segment unless one of its name, or with its rows, is there; both are looked up in the same
     transaction.
     """
@@ -100,8 +101,8 @@ def _enter(call: Call, name: SegmentName, digest: str, pipeline: str, summary: S
             epoch=name.epoch,
             number=name.number,
             pipeline=pipeline,
-            digest=digest,
-            size=size,
+            digest=received.digest,
+            size=received.size,
             first_seq=summary.first_seq,
             rows=summary.rows,
             end_seq=summary.end_seq,

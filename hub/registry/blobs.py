@@ -15,12 +15,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from durable.files import publish, write_atomically
 from edgepack.errors import NotTrusted
 from hub.refusal import Refused
-from oci.blob import CHUNK, BytesBlob, chunks
+from oci.blob import BytesBlob, chunks
 from oci.digest import Digest
 from oci.layout import Layout
 
@@ -148,12 +147,6 @@ def known_digest(text: str) -> Digest:
         return Digest.parse(text)
     except NotTrusted as error:
         raise Refused(400, str(error), field="DIGEST_INVALID") from error
-
-
-def read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """The body of a request in pieces."""
-    while chunk := stream.read(CHUNK):
-        yield chunk
 
 
 def _reopen(folder: Path, session: str) -> Upload:

@@ -10,11 +10,11 @@ from flask import Response, request
 from sqlalchemy import Row
 
 from durable.files import write_atomically
-from hub.calls import read_body
+from hub.calls import read_body, read_chunks
 from hub.hub import Hub
 from hub.refusal import Refused
 from hub.registry.answers import accepted
-from hub.registry.blobs import Upload, known_digest, read_chunks
+from hub.registry.blobs import Upload, known_digest
 from hub.registry.manifests import Manifest, published_view
 from hub.store import pipelines, registry
 from oci.descriptor import Descriptor

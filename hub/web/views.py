@@ -95,18 +95,32 @@ def _one(name: str, wanted: str, report: PipelineReport | None) -> Running:
 
 
 def _log_row(row: Columns) -> LogRow:
+    """A row for the page. A device may have logged anything under these names, so nothing is taken for granted."""
     said = orjson.loads(encode_records(row))[0]
-    metadata = said.get("metadata", {})
-    at = datetime.fromtimestamp(said.get("time", 0) / 1000, tz=timezone.utc)
+    metadata, anomaly = _group(said, "metadata"), _group(said, "anomaly")
+    count = anomaly.get("count")
     return LogRow(
-        time=at.strftime("%Y-%m-%d %H:%M:%S"),
+        time=_time(said.get("time")),
         device=str(metadata.get("partition", "")),
         pipeline=str(metadata.get("pipeline", "")),
         request_id=str(metadata.get("request_id", "")),
         given=_cut(said.get("in")),
         answered=_cut(said.get("out")),
-        anomalies=int((said.get("anomaly") or {}).get("count") or 0),
+        anomalies=count if isinstance(count, int) else 0,
     )
+
+
+def _group(said: dict[str, Any], name: str) -> dict[str, Any]:
+    found = said.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _time(milliseconds: object) -> str:
+    try:
+        at = datetime.fromtimestamp(float(str(milliseconds)) / 1000, tz=timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return str(milliseconds)
+    return at.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _cut(value: object) -> str:

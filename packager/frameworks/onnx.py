@@ -1,6 +1,6 @@
 """ONNX: from what a file says about itself to the fields of a step, and whether the runtime can run it.
 
-How tensors become rows (DESIGN §4.3): where a tensor's first axis is free or 1, it is the rows; a larger fixed first
+How tensors become rows: where a tensor's first axis is free or 1, it is the rows; a larger fixed first
 axis makes the whole tensor one row. The remaining axes nest as lists: fixed ones with their size, free ones without.
 The runtime tells the two readings apart by rank alone, so a type given in `[steps.input]` may choose the other one.
 """
@@ -54,6 +54,8 @@ _UNSUPPORTED = {
     24: "float8e8m0",
     25: "uint2",
     26: "int2",
+    27: "float6e2m3",
+    28: "float6e3m2",
 }
 
 
@@ -76,11 +78,16 @@ class Signature:
         return f"IR {self.ir_version}, opset {sets}"
 
 
+LONGEST_NAME = 200  # characters of a field's or domain's name
+
+
 def inspect(path: Path) -> Signature:
     """Read a model's signature without loading its weights. Raises BadInput for what is not a whole ONNX model."""
     found = read_onnx(path)
     if found.ir_version >= 3 and not found.opsets:
         raise BadInput(f"'{path.name}' is not a whole ONNX model: it does not say which opset it uses")
+    if not all(domain.isprintable() and len(domain) <= LONGEST_NAME for domain in found.opsets):
+        raise BadInput(f"'{path.name}' is not a whole ONNX model: it names an opset that cannot be printed")
     inputs = tuple(value for value in found.inputs if value.name not in found.initializers)
     for side, values in (("inputs", inputs), ("outputs", tuple(found.outputs))):
         _check_names(path, side, values)
@@ -204,11 +211,11 @@ def _relative(signature: Signature, location: str) -> PurePosixPath:
         or path.is_absolute()
         or ".." in path.parts
         or "\\" in location
-        or "\0" in location
+        or not location.isprintable()
         or str(path) != location
     ):
         raise BadInput(
-            f"model '{signature.path.name}' keeps weights in '{location[:100]}': expected a plain path beside the model"
+            f"model '{signature.path.name}' keeps weights in {location[:100]!a}: expected a plain path beside the model"
         )
     return path
 
@@ -231,6 +238,9 @@ def _check_names(path: Path, side: str, values: tuple[Value, ...]) -> None:
     names = [value.name for value in values]
     if not names:
         raise BadInput(f"model '{path.name}' has no {side}: expected at least one")
+    odd = [name for name in names if not name.isprintable() or len(name) > LONGEST_NAME]
+    if odd:
+        raise BadInput(f"model '{path.name}' has {side} with names that no answer can carry: {ascii(odd[0])[:100]}")
     if len(set(names)) != len(names) or not all(names):
         raise BadInput(f"model '{path.name}' has {side} without a name of their own: {', '.join(names)[:200]}")
 

@@ -180,7 +180,7 @@ class _Walker:
         numbers = [text for text in (offset, length) if text is not None]
         if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in numbers):
             raise self._broken(
-                f"has external data '{location[:100]}' with offset '{offset[:30]}' and length '{str(length)[:30]}'"
+                f"has external data {location[:100]!a} with offset {offset[:30]!a} and length {str(length)[:30]!a}"
             )
         return ExternalTensor(location, int(offset), None if length is None else int(length))
 

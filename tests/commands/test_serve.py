@@ -118,13 +118,19 @@ def test_infer_reads_standard_input_and_prints_whole_answers_as_json(serve, rows
     assert [row["out"] for row in json.loads(result.stdout)] == [{"y": [12.0]}, {"y": [0.0]}]
 
 
+def test_infer_sends_the_inputs_of_golden_rows(serve, tmp_path):
+    (tmp_path / "golden.json").write_text('[{"in.x": [1, 2, 3], "out.y": [12.0]}]')
+    result = run("infer", tmp_path / "golden.json", "--url", serve.url)
+    assert json.loads(result.stdout) == {"y": [12.0]}
+
+
 def test_infer_sends_an_arrow_file(serve, tmp_path):
     import pyarrow as pa
 
     table = pa.table({"x": pa.array([[1, 2, 3]], pa.list_(pa.float32(), 3))})
     with pa.ipc.new_file(tmp_path / "rows.arrow", table.schema) as writer:
         writer.write_table(table)
-    result = run("infer", tmp_path / "rows.arrow", "--format", "arrow", "--url", serve.url)
+    result = run("infer", tmp_path / "rows.arrow", "--url", serve.url)
     assert json.loads(result.stdout) == {"y": [12.0]}
 
 

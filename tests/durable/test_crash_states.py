@@ -8,8 +8,9 @@ import random
 
 import pytest
 
+from durable.segment_log import Gap, SegmentLog
 from tests.fakes.disk import ForgetfulDisk, MemoryDisk
-from tests.fakes.log_history import History
+from tests.fakes.log_history import FOLDER, History
 
 STATES = int(os.environ.get("EDGEPACK_CRASH_STATES", "6000"))
 
@@ -17,7 +18,7 @@ STATES = int(os.environ.get("EDGEPACK_CRASH_STATES", "6000"))
 class Explorer:
     """Judges crash states of a history's disk after each change to it."""
 
-    def __init__(self, seed: int, disk: MemoryDisk, *, each: int = 4, max_bytes: int | None = 4000) -> None:
+    def __init__(self, seed: int, disk: MemoryDisk, *, each: int = 3, max_bytes: int | None = 4000) -> None:
         self.rng = random.Random(seed)
         self.states = 0
         self.each = each
@@ -42,11 +43,45 @@ class Explorer:
 def test_no_cut_takes_an_acknowledged_row(record_property):
     states, seed = 0, 0
     while states < STATES:
-        explorer = Explorer(seed, MemoryDisk(), max_bytes=None if seed % 3 == 0 else 4000)
-        explorer.history.work(25)
+        explorer = Explorer(seed, MemoryDisk(), max_bytes=(None, 4000, 1900)[seed % 3])
+        explorer.history.work(12)
         states, seed = states + explorer.states, seed + 1000
     record_property("crash_states", states)
     print(f"{states} crash states of {seed // 1000} traces explored")
+
+
+def test_no_cut_while_the_oldest_make_room_loses_a_row_without_a_word():
+    states = 0
+    for seed in range(5):
+        explorer = Explorer(seed, MemoryDisk(), each=6, max_bytes=1900)
+        for _ in range(14):
+            explorer.history.append_synced()
+        assert explorer.history.log.gaps
+        states += explorer.states
+    assert states > 2000
+
+
+def test_no_cut_while_damage_is_mended_takes_a_neighbour():
+    for seed in range(4):
+        disk, rng = MemoryDisk(), random.Random(seed)
+        log = SegmentLog.open(FOLDER, segment_bytes=4096, disk=disk)
+        for index in range(6):
+            log.append([(b"%d" % index * 60, 1)], sync=True)
+        segment = log.seal()
+        handle = disk.open(segment.path)
+        disk.write(handle, 84 * 2 + 40, b"damaged")
+        disk.sync(handle)
+        disk.close(handle)
+
+        def judge(action: str, disk: MemoryDisk = disk, rng: random.Random = rng) -> None:
+            for state in disk.crash_states(rng, 10):
+                again = SegmentLog.open(FOLDER, segment_bytes=4096, disk=state)
+                found = [frame.first_seq for each in again.segments() for frame in again.read(each.number)]
+                assert found == [1, 2, 4, 5, 6]
+                assert again.gaps == [Gap(3, 3, 1, "damaged")]
+
+        disk.after = judge
+        assert len(log.contents(segment.number)) == 84 * 5
 
 
 @pytest.mark.parametrize("forgets", ["sync", "sync_folder"])

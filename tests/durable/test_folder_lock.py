@@ -51,9 +51,8 @@ def test_the_lock_of_a_killed_process_is_gone(tmp_path):
 
 
 def test_the_same_process_does_not_get_a_folder_twice(tmp_path):
-    with FolderLock(tmp_path):
-        with pytest.raises(BadInput, match="is in use by process"):
-            FolderLock(tmp_path).acquire()
+    with FolderLock(tmp_path), pytest.raises(BadInput, match="is in use by process"):
+        FolderLock(tmp_path).acquire()
     with FolderLock(tmp_path):
         pass
 

@@ -84,12 +84,13 @@ def test_several_payloads_of_one_caller_follow_each_other(tmp_path):
     assert [frame.first_seq for frame in log.read(1)] == [1, 3]
 
 
-def test_when_a_group_fails_each_of_its_callers_is_told_and_nobody_hangs():
+@pytest.mark.parametrize("nth", [2, 3, 4, 5])
+def test_when_a_group_fails_each_of_its_callers_is_told_and_nobody_hangs(nth):
     disk = SlowDisk()
     log = SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk)
     commits = GroupCommit(log)
     kept, failed = [], []
-    disk.before = Refusal({"sync"}, 3, errno.EIO)
+    disk.before = Refusal({"sync"}, nth, errno.EIO)
 
     def work(index: int) -> None:
         for turn in range(5):
@@ -153,11 +154,22 @@ def work(index):
             sys.stdout.flush()
         turn += 1
 
+print("started", flush=True)
 for index in range(4):
     threading.Thread(target=work, args=(index,), daemon=True).start()
-print("0 0 started", flush=True)
 threading.Event().wait()
 """
+
+
+def killed_after(seconds: float, folder: Path, turn: int) -> list[str]:
+    """What a writer had acknowledged when it was killed: whole lines only."""
+    command = [sys.executable, "-c", WRITER, str(folder), str(turn)]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "started\n"
+        time.sleep(seconds)
+        writer.send_signal(signal.SIGKILL)
+        return writer.stdout.read().split("\n")[:-1]
 
 
 def test_kill_9_at_any_moment_takes_no_acknowledged_row(tmp_path):
@@ -165,19 +177,10 @@ def test_kill_9_at_any_moment_takes_no_acknowledged_row(tmp_path):
     acknowledged: dict[int, tuple[int, str]] = {}
     torn = 0
     for turn in range(25):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), str(turn)], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        assert writer.stdout.readline().startswith("0 0")
-        time.sleep(rng.uniform(0, 0.08))
-        writer.send_signal(signal.SIGKILL)
-        for line in writer.stdout.read().splitlines():
+        for line in killed_after(rng.uniform(0, 0.08), tmp_path, turn):
             seq, length, start = line.split(" ")
             assert int(seq) not in acknowledged, "a sequence was given twice"
             acknowledged[int(seq)] = (int(length), start)
-        writer.stdout.close()
-        writer.wait()
         torn += any(path.suffix == ".open" for path in tmp_path.rglob("*"))
         log = SegmentLog.open(tmp_path, segment_bytes=16_000)
         found = {f.first_seq: f.payload for each in log.segments() for f in log.read(each.number)}

@@ -213,6 +213,21 @@ def test_damage_in_a_sealed_segment_costs_its_frame_and_is_recorded(tmp_path):
     assert SegmentLog.open(tmp_path).gaps == [Gap(3, 4, 2, "damaged")]
 
 
+def test_a_hole_in_what_a_crash_left_open_is_recorded(tmp_path):
+    log = SegmentLog.open(tmp_path)
+    for text in "abc":
+        append(log, text * 100, rows=2)
+    path = log.segments()[0].path
+    data = bytearray(path.read_bytes())
+    data[124 + 60] ^= 4
+    path.write_bytes(data)
+    log = SegmentLog.open(tmp_path)  # as after a kill
+    assert [frame.first_seq for frame in everything(log)] == [1, 5]
+    assert log.gaps == [Gap(3, 4, 2, "damaged")]
+    assert [(each.rows, each.state, each.size) for each in log.segments()] == [(4, "sealed", 248)]
+    assert append(log, "next") == 7
+
+
 def test_a_segment_that_is_damaged_throughout_becomes_a_gap(tmp_path):
     log = SegmentLog.open(tmp_path)
     append(log, "a", rows=5)
@@ -327,6 +342,22 @@ def test_written_rows_outlive_a_failed_sync_while_the_process_lives():
     assert [frame.payload for frame in everything(log)] == [b"answered"]
     for state in disk.crash_states(random.Random(1), 20):
         assert [f.payload for f in everything(SegmentLog.open(FOLDER, disk=state))] == [b"answered"]
+
+
+def test_a_file_whose_sync_failed_is_not_believed_by_the_next_process_either():
+    """The pages look clean after a failed sync, and reading them gives what was written: only a copy is durable."""
+    disk = MemoryDisk()
+    log = SegmentLog.open(FOLDER, segment_bytes=4096, disk=disk)
+    append(log, "kept")
+    log.append([(b"answered" * 200, 1)], sync=False)
+    disk.before = Refusal({"sync", "create"}, 1, errno.EIO, lasting=True)
+    with pytest.raises(LogStopped):
+        log.sync()
+    disk.before = lambda action, name: None
+    again = SegmentLog.open(FOLDER, segment_bytes=4096, disk=disk)  # killed and started, the power stayed on
+    assert len(everything(again)) == 2
+    for state in disk.crash_states(random.Random(1), 10):
+        assert everything(SegmentLog.open(FOLDER, segment_bytes=4096, disk=state)) == everything(again)
 
 
 def test_a_disk_that_stays_bad_keeps_what_is_there_readable_and_recovers_later():

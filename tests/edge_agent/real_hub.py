@@ -54,10 +54,11 @@ def assigned(index: Index, repository: str = "demo") -> Assigned:
 class RealHub:
     """An operator's view of it."""
 
-    def __init__(self, url: str, admin_token: str) -> None:
+    def __init__(self, url: str, admin_token: str, ca: Path | None = None) -> None:
         self.url = url
         self._admin = admin_token
-        self._http = urllib3.PoolManager(retries=False, timeout=20)
+        self._ca = ca
+        self._http = urllib3.PoolManager(retries=False, timeout=20, ca_certs=str(ca) if ca else None)
 
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         sent = {"Authorization": f"Bearer {self._admin}", "Content-Type": "application/json", **(headers or {})}
@@ -70,7 +71,7 @@ class RealHub:
         return str(self.call("POST", "/api/v1/tokens", {})["token"])
 
     def publish(self, index: Index, name: str = "demo") -> str:
-        with Registry(self.url.removeprefix("http://"), Bearer(self._admin)) as registry:
+        with Registry(self.url.partition("://")[2], Bearer(self._admin), ca_file=self._ca) as registry:
             return registry.push_index(name, "latest", index)
 
     def assign(self, device: str, **pipelines: str) -> None:
@@ -83,29 +84,30 @@ class RealHub:
         inventory = self.device(device)["inventory"]
         return inventory and inventory["pipelines"].get(name)
 
-    def rows(self) -> list[Any]:
+    def rows(self, device: str | None = None) -> list[Any]:
         found: list[Any] = []
-        query = "?limit=1000"
+        query = start = f"?device={device}&limit=1000" if device else "?limit=1000"
         while True:
             page = self.call("GET", f"/api/v1/logs{query}")
             found += page["rows"]
             if not page["next"]:
                 return found
-            query = f"?limit=1000&after={page['next']}"
+            query = f"{start}&after={page['next']}"
 
     def close(self) -> None:
         self._http.clear()
 
 
 @contextmanager
-def running_hub(folder: Path, port: int = 0) -> Iterator[RealHub]:
-    """Start one and stop it; the same folder and port again is the same hub."""
-    config = HubConfig(data=folder, port=port, check_in_s=0.2)
+def running_hub(folder: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[RealHub]:
+    """Start one and stop it; with `certificate` (and its key) it speaks TLS."""
+    cert, key = certificate or (None, None)
+    config = HubConfig(data=folder, port=0, check_in_s=0.2, tls_cert=cert, tls_key=key)
     hub = Hub.open(config)
     server = Server(create_app(hub), config)
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
-    operator = RealHub(server.url, hub.admin_token)
+    operator = RealHub(server.url, hub.admin_token, cert)
     try:
         yield operator
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 from pathlib import Path
 from typing import Any
@@ -23,37 +22,32 @@ VERSION = "6d4d1e4c-3d39-5d6c-8b53-9f2f0a8f6c11"
 
 
 class Front:
-    """One server for all tests of a process, each with an application of its own: to stop one takes a fifth of a second."""
+    """One server for a module, an application for each test: to stop a server takes a fifth of a second."""
 
-    def __init__(self) -> None:
-        self.application: Any = None
-        self.server: Server | None = None
+    application: Any = None
 
-    def open(self, application: Any) -> Server:
-        self.application = application
-        if self.server is None:
-            self.server = Server(self, "127.0.0.1", 0).start()
-            atexit.register(self.server.stop)
-        return self.server
+    def __enter__(self) -> Front:
+        self.server = Server(self, "127.0.0.1", 0).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stop()
 
     def __call__(self, environ: Any, start: Any) -> Any:
         return self.application(environ, start)
 
 
-FRONT = Front()
-
-
 class Served:
     """Pipelines behind a port; use as a context manager."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, front: Front) -> None:
+        self.root, self._front, self.server = root, front, front.server
         self.serving = Serving()
         self.spools: dict[str, Spool] = {}
         self._http = requests.Session()
 
     def __enter__(self) -> Served:
-        self.server = FRONT.open(make_app(self.serving))
+        self._front.application = make_app(self.serving)
         return self
 
     def __exit__(self, *_: object) -> None:

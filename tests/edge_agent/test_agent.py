@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import subprocess
 import time
 
 import pytest
 
+from edge_agent.activate import WrongAnswers
 from edge_agent.agent import Agent
 from edge_agent.config import Config
+from edge_agent.enrol import enrol
+from edge_agent.folders import Folders
 from edge_agent.inference import RECORDS, infer
+from edge_agent.state import State
 from edge_agent.status import read_status
-from edgepack.errors import BadInput
+from edgepack.errors import BadInput, NotTrusted, RuntimeFailed
+from fleet.messages import Assignment
 from oci.layout import write_layout
 from tests.edge_agent.real_hub import assigned, enrolled_folder, make_bundle, running_hub
 from tests.fakes.hub import FaultyLink
@@ -45,9 +52,9 @@ def device(hub, link, tmp_path):
 
 
 @contextlib.contextmanager
-def running(data, *bundles, **changes):
+def running(data, *bundles, trial=None, **changes):
     config = Config(data=data, seal_s=0.05, backoff_first_s=0.1, backoff_cap_s=0.2, **changes)
-    with Agent.open(config) as agent:
+    with Agent.open(config, trial=trial) as agent:
         agent.expect()
         agent.begin(bundles)
         agent.start()
@@ -123,6 +130,23 @@ def test_a_bundle_that_answers_wrongly_leaves_the_previous_and_the_hub_learns_wh
         until(lambda: hub.report(me)["state"] == "active", "back on the good one")
 
 
+def test_a_bundle_that_crashes_is_tried_three_times_and_the_hub_learns_of_the_last(hub, device, tmp_path):
+    data, me = device
+    index, tried = make_bundle(tmp_path / "b"), []
+    hub.publish(index)
+
+    def crash(folder):
+        tried.append(folder)
+        raise RuntimeFailed("pipeline 'demo' ended its trial by signal SIGSEGV")
+
+    with running(data, trial=crash) as agent:
+        hub.assign(me, demo=index.digest)
+        until(lambda: agent.state.quarantined(), "it is given up")
+        until(lambda: "did not become active in 3 attempts" in hub.report(me)["reason"], "the hub learns of it")
+        assert "SIGSEGV" in hub.report(me)["reason"]
+        assert len(tried) == 3
+
+
 def test_rows_answered_while_the_hub_is_away_arrive_later(hub, device, link, tmp_path):
     data, me = device
     index = make_bundle(tmp_path / "b")
@@ -173,9 +197,6 @@ def test_a_lying_reply_about_the_sequence_is_not_followed(hub, device, tmp_path)
     data, me = device
     index = make_bundle(tmp_path / "b")
     hub.publish(index)
-    from edge_agent.state import State
-    from fleet.messages import Assignment
-
     state = State.open(data / "state.sqlite")
     state.accept(Assignment(me, 50, {}, 0.1), None)
     state.close()
@@ -203,6 +224,45 @@ def test_a_baked_bundle_serves_until_the_hub_assigns_something(hub, tmp_path):
         assert answer(agent) == 12.0
 
 
+def test_a_hub_with_a_certificate_of_its_own_is_trusted_through_the_ca_given_at_enrolment(tmp_path):
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("openssl is not installed: it makes the certificate")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    names = ["-subj", "/CN=hub", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        str(key),
+        "-out",
+        str(cert),
+    ]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+    index, data = make_bundle(tmp_path / "b"), tmp_path / "data"
+    with running_hub(tmp_path / "hub", (cert, key)) as hub:
+        hub.publish(index)
+        folders = Folders(data).make()
+        state = State.open(folders.state)
+        with pytest.raises(NotTrusted, match="give its CA with --ca"):
+            enrol(folders, state, hub.url, hub.token())
+        with pytest.raises(BadInput, match="does not read as PEM"):
+            enrol(folders, state, hub.url, hub.token(), ca=key)
+        me = enrol(folders, state, hub.url, hub.token(), ca=cert).enrolled.device
+        state.close()
+        cert.unlink()
+        with running(data) as agent:
+            hub.assign(me, demo=index.digest)
+            until(serves(agent, index), "it serves")
+            assert answer(agent, request_id="tls") == 12.0
+            until(lambda: "tls" in ids_at(hub), "its row arrives")
+
+
 def test_enrolling_beside_a_running_agent_is_noticed(hub, tmp_path, monkeypatch):
     monkeypatch.setattr("edge_agent.agent._ENROLMENT_POLL_S", 0.05)
     data = tmp_path / "data"
@@ -216,8 +276,6 @@ def test_a_bundle_folder_that_is_wrong_ends_the_start_unless_something_else_serv
     bad, good = tmp_path / "bad", tmp_path / "good"
     write_layout(make_bundle(tmp_path / "b", factor=4.0, right=False), bad)
     write_layout(make_bundle(tmp_path / "b", factor=1.0), good)
-    from edge_agent.activate import WrongAnswers
-
     with pytest.raises(WrongAnswers), running(tmp_path / "one", bad):
         pass
     with running(tmp_path / "two", good):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -103,6 +104,32 @@ def test_after_a_kill_the_next_start_serves_at_once(layout, tmp_path):
     with Running("--bundle", layout, "--data", tmp_path / "data") as agent:
         assert ask(agent.url)[0] == 200
         print(f"start to first answer after a kill: {time.monotonic() - begun:.2f} s")
+
+
+def test_kills_in_the_middle_of_deployments_never_leave_half_a_version(hub, tmp_path):
+    """Whenever the agent answers, one of the two versions did; in the end the last that was assigned."""
+    data, dice = tmp_path / "data", random.Random(11)
+    versions = [make_bundle(tmp_path / "b", factor=factor, padding=1 << 20) for factor in (1.0, 2.0)]
+    for index in versions:
+        hub.publish(index)
+    call("enrol", "--hub", hub.url, "--token", hub.token(), "--name", "killed-1", "--data", data)
+    me = json.loads(call("status", "--data", data, "--json").stdout)["device"]
+    seen = []
+    for number in range(4):
+        hub.assign(me, demo=versions[number % 2].digest)
+        with Running("--data", data) as agent:
+            time.sleep(dice.uniform(0.1, 1.2))
+            status, answer = ask(agent.url)
+            seen.append(answer[0]["out"]["y"][0] if status == 200 else status)
+            agent.process.kill()
+    hub.assign(me, demo=versions[1].digest)
+    with Running("--data", data) as agent:
+        deadline = time.monotonic() + 15
+        while (found := ask(agent.url)) and (found[0] != 200 or found[1][0]["out"]["y"] != [12.0]):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+        assert agent.end(signal.SIGTERM) == 0
+    assert set(seen) <= {6.0, 12.0, 503}
 
 
 def one_line(done, code):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import uuid
 
@@ -11,15 +12,21 @@ import pyarrow as pa
 import pytest
 
 from columns.arrow import decode_arrow
-from tests.edge_agent.served import ARROW, JSON, VERSION, Served
+from tests.edge_agent.served import ARROW, JSON, VERSION, Front, Served
 from tests.runtimes.models import identity, linear, lookup
 
 ROWS = [{"x": [1, 2, 3]}, {"x": [0.5, 0, 0]}]
 
 
+@pytest.fixture(scope="module")
+def front():
+    with Front() as front:
+        yield front
+
+
 @pytest.fixture
-def served(tmp_path):
-    with Served(tmp_path) as served:
+def served(tmp_path, front):
+    with Served(tmp_path, front) as served:
         yield served
 
 
@@ -165,6 +172,19 @@ def test_arrow_of_another_type_is_refused_by_its_field(demo):
     answer = demo.post(data=body, headers={"Content-Type": ARROW})
     assert answer.status_code == 400
     assert "'x'" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(("body", "kind"), [(json.dumps(ROWS).encode(), JSON), (arrow_file(), ARROW)])
+def test_damaged_bodies_never_make_a_fault_of_ours(demo, body, kind):
+    chance = random.Random(7)
+    for _ in range(250):
+        damaged = bytearray(body)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(damaged))
+            damaged[at : at + chance.randint(0, 3)] = chance.randbytes(chance.randint(0, 3))
+        answer = demo.post(data=bytes(damaged), headers={"Content-Type": kind})
+        assert answer.status_code in (200, 400), (bytes(damaged), answer.text)
+    assert demo.post(rows=ROWS).status_code == 200
 
 
 def test_another_media_type_is_a_415_that_says_what_is_read(demo):

@@ -13,16 +13,22 @@ import pytest
 from edge_agent import server as server_module
 from edge_agent.server import Server
 from edgepack.errors import BadInput
-from tests.edge_agent.served import JSON, Served
+from tests.edge_agent.served import JSON, Front, Served
 from tests.runtimes.models import GOLDEN
 
 BODY = json.dumps([{"x": [1, 2, 3]}]).encode()
 HEAD = b"POST /infer HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 
 
+@pytest.fixture(scope="module")
+def front():
+    with Front() as front:
+        yield front
+
+
 @pytest.fixture
-def served(tmp_path):
-    with Served(tmp_path) as served:
+def served(tmp_path, front):
+    with Served(tmp_path, front) as served:
         served.add()
         yield served
 

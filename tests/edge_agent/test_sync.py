@@ -36,6 +36,7 @@ class Device:
     """Spools, state and hub client of an enrolled device, without serving."""
 
     def __init__(self, folders, enrolled):
+        self.id = enrolled.device
         self.state = State.open(folders.state)
         self.spools = Spools(folders.spools, lambda: enrolled.name)
         self.hub = open_hub(folders, enrolled)
@@ -50,9 +51,9 @@ class Device:
         self.state.close()
 
 
-@pytest.fixture
-def hub(tmp_path):
-    with running_hub(tmp_path / "hub") as hub:
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with running_hub(tmp_path_factory.mktemp("hub")) as hub:
         yield hub
 
 
@@ -70,16 +71,16 @@ def device(hub, link, tmp_path):
     device.close()
 
 
-def values_at(hub):
-    return sorted(row["in"]["x"] for row in hub.rows())
+def values_at(hub, device):
+    return sorted(row["in"]["x"] for row in hub.rows(device.id))
 
 
 def test_rows_go_home_once_and_in_order_and_stay_readable_here(hub, device):
     for first in (0, 3, 6):
         device.record(first)
         assert device.sync.send_all() == 3
-    assert [row["metadata"]["seq"] for row in hub.rows()] == list(range(1, 10))
-    assert values_at(hub) == list(range(9))
+    assert [row["metadata"]["seq"] for row in hub.rows(device.id)] == list(range(1, 10))
+    assert values_at(hub, device) == list(range(9))
     assert device.sync.send_all() == 0
     assert device.state.sent("demo").rows == 9
     assert device.spools.pending_rows() == {"demo": 0}
@@ -94,7 +95,7 @@ def test_rows_of_a_pipeline_that_serves_no_longer_go_home_after_a_restart(hub, d
 
     again = Device(Folders(tmp_path / "data"), enrolled)
     assert again.sync.send_all() == 3
-    assert values_at(hub) == [0, 1, 2]
+    assert values_at(hub, device) == [0, 1, 2]
     again.close()
 
 
@@ -106,7 +107,7 @@ def test_a_receipt_that_was_lost_leads_to_the_same_segment_again_and_one_row_at_
             device.sync.send_all()
     assert device.sync.send_all() == 3
     assert link.lost == 2
-    assert values_at(hub) == [0, 1, 2]
+    assert values_at(hub, device) == [0, 1, 2]
 
 
 def test_rows_recorded_while_the_hub_is_away_arrive_later_in_few_segments(hub, device, link):
@@ -118,7 +119,7 @@ def test_rows_recorded_while_the_hub_is_away_arrive_later_in_few_segments(hub, d
     assert len(device.spools.all()["demo"].sealed()) == 1
     link.mend()
     assert device.sync.send_all() == 30
-    assert values_at(hub) == list(range(30))
+    assert values_at(hub, device) == list(range(30))
     assert device.state.sent("demo").segments == 2
 
 
@@ -131,7 +132,7 @@ def test_a_receipt_is_acted_upon_by_the_next_pass_if_a_kill_came_before(hub, dev
     assert device.sync.send_all() == 0
     assert spool.sealed() == []
     assert device.state.receipts("demo") == set()
-    assert hub.rows() == []
+    assert hub.rows(device.id) == []
 
 
 def test_a_device_that_the_hub_no_longer_knows_keeps_its_rows_and_waits(hub, device, tmp_path):
@@ -175,7 +176,9 @@ def test_a_refused_segment_stays_on_disk_counted_and_the_others_go_on(device, ly
     from oci.digest import Digest
 
     def tell(path, body):
-        return refusal(status) if path.endswith("/0") or path.endswith("/1") else taken(path, digest=str(Digest.of(body)))
+        return (
+            refusal(status) if path.endswith("/0") or path.endswith("/1") else taken(path, digest=str(Digest.of(body)))
+        )
 
     hub, sync = lying(tell)
     device.record(0)
@@ -257,7 +260,7 @@ def test_kills_in_the_middle_of_sync_and_lost_answers_leave_each_row_at_the_hub_
     device = Device(folders, enrolled)
     device.sync.send_all()
     device.close()
-    found = [row["in"]["x"] for row in hub.rows()]
+    found = [row["in"]["x"] for row in hub.rows(enrolled.device)]
     wanted = {first + offset for first in acknowledged for offset in range(3)}
     assert len(found) == len(set(found))
     assert wanted <= set(found)

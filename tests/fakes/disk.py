@@ -1,7 +1,7 @@
 """A disk in memory that forgets what was not synced, and refuses when told to.
 
-It keeps, for each file and folder, what is durable and the list of changes since its last sync. A power cut leaves the
-durable state plus any subset of those changes, the last write perhaps torn: `crash_states` makes such disks.
+It keeps, for each file and folder, what is durable and the list of changes since its last sync. A power cut leaves
+the durable state plus any subset of those changes, the last write perhaps torn: `crash_states` makes such disks.
 """
 
 from __future__ import annotations

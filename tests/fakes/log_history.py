@@ -17,7 +17,9 @@ PROBE = b"written after the cut"
 class History:
     """Drives a log through random work and remembers: every row offered, every row promised, every segment shown."""
 
-    def __init__(self, disk: MemoryDisk, rng: random.Random, *, max_bytes: int | None, drop_oldest: bool = True) -> None:
+    def __init__(
+        self, disk: MemoryDisk, rng: random.Random, *, max_bytes: int | None, drop_oldest: bool = True
+    ) -> None:
         self.disk, self.rng = disk, rng
         self.limits = {"segment_bytes": SEGMENT_BYTES, "max_bytes": max_bytes, "drop_oldest": drop_oldest}
         self.offered: dict[int, tuple[int, bytes]] = {}  # first sequence of a frame → rows, payload

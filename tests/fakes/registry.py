@@ -12,11 +12,13 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import sys
 import threading
 import uuid
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -54,6 +56,7 @@ class FakeRegistry:
     user: tuple[str, str] | None = None  # Basic: user and password
     token: str | None = None  # Bearer: this one, or one fetched from /token as `user`
     realm: str = ""  # where tokens are given, when not here
+    certificate: Path | None = None  # certificate and key in one file: then it speaks TLS
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
     uploads: dict[str, bytearray] = field(default_factory=dict)
@@ -67,6 +70,13 @@ class FakeRegistry:
 
         self._server = _Server(("127.0.0.1", 0), Door)
         self.host = f"127.0.0.1:{self._server.server_port}"
+        if self.certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate)
+            # the handshake belongs to the thread of the connection, not to the one that accepts
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         return self
@@ -85,7 +95,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError | ValueError):
+        if not isinstance(sys.exc_info()[1], OSError | ValueError):
             super().handle_error(request, client_address)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bundle.bundle import bundles
-from tests.hub.conftest import Pusher, small_bundle
+from tests.hub.running import Pusher, small_bundle
 
 
 def put(running, body, device="press-1", **headers):

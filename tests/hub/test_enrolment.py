@@ -48,8 +48,8 @@ def test_a_used_token_with_another_secret_is_refused(running):
 
 
 @pytest.mark.parametrize("token", ["", "join-x-y", "join-000000000000-" + "0" * 64, "x" * 5000, "epa_1"])
-def test_an_unknown_token_is_refused(running, token):
-    answer = ask(running, token)
+def test_an_unknown_token_is_refused(shared, token):
+    answer = ask(shared, token)
     assert answer.status_code == 403 and "not one of this hub" in answer.json()["error"]
 
 
@@ -76,15 +76,17 @@ def test_a_name_that_is_taken_is_named_and_the_token_stays_good(running):
     ("field", "wrong"),
     [("name", "Press 1"), ("name", "dev_0"), ("target", "mips"), ("secret_sha256", "AB"), ("token", 7), ("extra", "x")],
 )
-def test_a_wrong_field_is_named(running, field, wrong):
-    body = {"token": running.token(), "name": "a", "target": "x86", "secret_sha256": credentials.hash_secret("s")}
-    answer = running.http.post("/api/v1/enrol", json={**body, field: wrong})
+def test_a_wrong_field_is_named(shared, field, wrong):
+    body = {"token": shared.token(), "name": "a", "target": "x86", "secret_sha256": credentials.hash_secret("s")}
+    answer = shared.http.post("/api/v1/enrol", json={**body, field: wrong})
     assert answer.status_code == 400 and field in answer.json()["error"]
 
 
-@pytest.mark.parametrize("fields", [{"expires_s": 0}, {"expires_s": 10**9}, {"expires_s": "1"}, {"group": "Line 1"}, {"x": 1}])
-def test_a_wrong_token_request_is_named(running, fields):
-    answer = running.http.post("/api/v1/tokens", json=fields, headers=running.admin)
+@pytest.mark.parametrize(
+    "fields", [{"expires_s": 0}, {"expires_s": 10**9}, {"expires_s": "1"}, {"group": "Line 1"}, {"x": 1}]
+)
+def test_a_wrong_token_request_is_named(shared, fields):
+    answer = shared.http.post("/api/v1/tokens", json=fields, headers=shared.admin)
     assert answer.status_code == 400 and next(iter(fields)) in answer.json()["error"]
 
 
@@ -149,7 +151,7 @@ def test_the_inventory_shows_in_the_list(running):
 
 
 def test_presence_survives_a_clean_stop(tmp_path, clock):
-    from tests.hub.conftest import RunningHub
+    from tests.hub.running import RunningHub
 
     first = RunningHub(tmp_path / "hub", clock)
     first.device().get("/api/v1/assignment")

@@ -5,12 +5,22 @@ from __future__ import annotations
 import pytest
 
 from fleet import wire
-from tests.hub.conftest import Columns, RunningHub, frame, rows_block, segment
+from tests.hub.running import Columns, RunningHub, frame, rows_block, segment
 
 
 @pytest.fixture
 def filled(running: RunningHub) -> RunningHub:
     """Two devices, two pipelines; 30 rows of wine at press-1, 5 of beer at press-2."""
+    return fill(running)
+
+
+@pytest.fixture(scope="module")
+def read_only(shared: RunningHub) -> RunningHub:
+    """The same, for tests that only read."""
+    return fill(shared)
+
+
+def fill(running: RunningHub) -> RunningHub:
     one, two = running.device("press-1"), running.device("press-2")
     one.upload(0, segment(0, 7, 3))
     two.upload(0, segment(0, 5), **{wire.SEGMENT_PIPELINE: "beer"})
@@ -19,8 +29,8 @@ def filled(running: RunningHub) -> RunningHub:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 10, 34, 35, 36, 10_000])
-def test_pages_of_any_size_give_every_row_once_in_order(filled, limit):
-    rows = filled.every_row(limit=limit)
+def test_pages_of_any_size_give_every_row_once_in_order(read_only, limit):
+    rows = read_only.every_row(limit=limit)
     order = [(row["metadata"]["partition"], row["metadata"]["seq"]) for row in rows]
     expected = [("press-1", n) for n in range(10)] + [("press-2", n) for n in range(5)]
     assert order == expected + [("press-1", n) for n in range(10, 30)]
@@ -34,12 +44,12 @@ def test_a_cursor_stays_good_for_rows_that_come_later(filled):
     assert [row["metadata"]["partition"] for row in later["rows"]] == ["press-3"] * 2
 
 
-def test_filters_choose_pipeline_device_and_request(filled):
-    assert len(filled.every_row(pipeline="beer")) == 5
-    assert len(filled.every_row(pipeline="none")) == 0
-    assert len(filled.every_row(device="press-1", limit=4)) == 30
-    assert len(filled.every_row(device="press-2", pipeline="wine")) == 0
-    found = filled.every_row(request_id="r-3", limit=1)
+def test_filters_choose_pipeline_device_and_request(read_only):
+    assert len(read_only.every_row(pipeline="beer")) == 5
+    assert len(read_only.every_row(pipeline="none")) == 0
+    assert len(read_only.every_row(device="press-1", limit=4)) == 30
+    assert len(read_only.every_row(device="press-2", pipeline="wine")) == 0
+    found = read_only.every_row(request_id="r-3", limit=1)
     assert [(row["metadata"]["partition"], row["metadata"]["seq"]) for row in found] == [("press-1", 3), ("press-2", 3)]
 
 
@@ -95,8 +105,8 @@ def test_rows_of_a_revoked_device_stay(filled):
         ({"pipline": "wine"}, 400),
     ],
 )
-def test_a_wrong_query_field_is_named(filled, query, status):
-    answer = filled.http.get("/api/v1/logs", params=query, headers=filled.admin)
+def test_a_wrong_query_field_is_named(read_only, query, status):
+    answer = read_only.http.get("/api/v1/logs", params=query, headers=read_only.admin)
     assert answer.status_code == status and next(iter(query)) in answer.json()["error"]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from oci.credentials import Credentials
+from oci.credentials import Bearer, Credentials
 from oci.registry import Registry
 from tests.fakes.registry import FakeRegistry
 
@@ -89,9 +89,22 @@ def fake_registry(folder: Path) -> Iterator[Place]:
         yield Place(fake.host)
 
 
+@contextlib.contextmanager
+def hub_registry(folder: Path) -> Iterator[Place]:
+    """The /v2/ of our own hub, with its admin as publisher."""
+    from tests.hub.conftest import Clock, RunningHub
+
+    hub = RunningHub(folder, Clock())
+    try:
+        yield Place(hub.url.partition("//")[2], Bearer(hub.hub.admin_token))
+    finally:
+        hub.close()
+
+
 REGISTRIES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "docker-registry": docker_registry,
     "fake": fake_registry,
+    "hub": hub_registry,
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from edgepack.errors import BadInput, NotTrusted
 from oci import BytesBlob, Descriptor, Digest, FileBlob, Image, Index
+from oci.credentials import Bearer
 from oci.layout import Layout, write_layout
 from oci.registry import Registry
 from oci.tar import read_tar, write_tar
@@ -150,15 +151,15 @@ def test_an_image_of_another_tool_keeps_its_digest(registry, repository, tmp_pat
 
 def test_skopeo_reads_what_we_pushed_and_we_read_what_skopeo_pushed(place, repository, tmp_path):
     skopeo = need("skopeo")
+    known = f":{place.auth.token}" if isinstance(place.auth, Bearer) else ""  # a token is taken as a password too
+    one, both = ([f"--{end}creds=anybody{known}" for end in ends if known] for ends in (("",), ("src-", "dest-")))
+    there, copy = f"docker://{place.host}/{repository}:v1", f"docker://{place.host}/{repository}:copy"
     with place.client() as registry:
         registry.push_index(repository, "v1", TWO)
-        there, copy = f"docker://{place.host}/{repository}:v1", f"docker://{place.host}/{repository}:copy"
-        said = subprocess.run(
-            [skopeo, "inspect", "--tls-verify=false", "--raw", there], capture_output=True, check=True
-        )
-        assert said.stdout == TWO.manifest.data
+        inspect = [skopeo, "inspect", "--tls-verify=false", *one, "--raw", there]
+        assert subprocess.run(inspect, capture_output=True, check=True).stdout == TWO.manifest.data
         plain = ["--src-tls-verify=false", "--dest-tls-verify=false"]
-        subprocess.run([skopeo, "copy", "-q", "--all", *plain, there, copy], check=True)
+        subprocess.run([skopeo, "copy", "-q", "--all", *plain, *both, there, copy], check=True)
         assert registry.pull_index(repository, "copy", tmp_path).digest == TWO.digest
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +16,7 @@ from oci.credentials import Basic, Bearer
 from oci.layout import Layout
 from oci.registry import Registry
 from tests.fakes.registry import FakeRegistry, Lies
-from tests.oci.conftest import Place
+from tests.oci.conftest import Place, need
 from tests.oci.make_images import ONE, TWO, image
 
 DATA = os.urandom(400_000)
@@ -158,10 +161,10 @@ def test_a_redirect_to_another_host_is_followed_without_credentials(fake, tmp_pa
         assert "Authorization" in fake.asked("GET", "/blobs/")[-1]
 
 
-@pytest.mark.parametrize("target", ["file:///etc", "http://user:pw@other.example"])
+@pytest.mark.parametrize("target", ["file:///etc", "http://user:pw@other.example", "http://[::1", "http://a:port"])
 def test_a_redirect_to_where_it_must_not_lead_is_refused(fake, tmp_path, target):
     fake.lies = Lies(redirect_blobs_to=target)
-    with pytest.raises(NotTrusted, match="redirects to") as caught:
+    with pytest.raises(NotTrusted, match=r"redirects to|no URL") as caught:
         pull(fake, tmp_path)
     assert "pw" not in str(caught.value)
     assert "signature" not in str(caught.value)
@@ -175,9 +178,10 @@ def test_a_redirect_in_a_circle_ends(fake, tmp_path):
 
 def test_an_upload_that_is_sent_to_another_host_gets_nothing(fake):
     with FakeRegistry() as other, client(fake, Bearer(SECRET)) as registry:
-        fake.lies = Lies(upload_to=f"http://{other.host}")
-        with pytest.raises(NotTrusted, match="sends an upload to"):
-            registry.push_blob("b", BLOB)
+        for place in (f"http://{other.host}", f"https://{fake.host}", "http://[::1"):
+            fake.lies = Lies(upload_to=place)
+            with pytest.raises(NotTrusted, match=r"sends an upload to|no URL"):
+                registry.push_blob("b", BLOB)
         assert other.requests == []
 
 
@@ -288,9 +292,47 @@ def test_a_name_that_nobody_knows_is_said_so():
         Registry("no-such-host.invalid", sleep=lambda seconds: None).has_blob("a", BLOB.descriptor.digest)
 
 
-def test_a_registry_without_tls_is_refused_where_tls_is_asked(fake, tmp_path):
-    """The loopback exception falls away where a CA is given: who gives one means TLS."""
-    (tmp_path / "ca.pem").write_text(_CA)
-    with pytest.raises(EdgepackError, match=f"registry '{fake.host}'"):
-        Registry(fake.host, ca_file=tmp_path / "ca.pem", attempts=1).has_blob("a", BLOB.descriptor.digest)
+# --- TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory) -> list[Path]:
+    """Two certificates for 127.0.0.1, each its own CA."""
+    made = [tmp_path_factory.mktemp("tls") / f"{number}.pem" for number in (1, 2)]
+    for path in made:
+        subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+        keys = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(path) + ".key"]
+        command = [need("openssl"), "req", "-x509", *keys, *subject, "-out", str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+        path.write_text(path.read_text() + Path(str(path) + ".key").read_text())
+    return made
+
+
+@pytest.fixture
+def secured(certificates) -> Iterator[FakeRegistry]:
+    with FakeRegistry(certificate=certificates[0], blobs={("a", BLOB.descriptor.digest): DATA}) as running:
+        yield running
+
+
+def test_a_registry_with_a_certificate_of_a_known_ca_is_taken(secured, certificates, tmp_path):
+    assert pull(secured, tmp_path, ca_file=certificates[0]) == DATA
+
+
+def test_a_registry_with_another_certificate_or_none_is_refused_before_anything_is_sent(
+    secured, fake, certificates, tmp_path
+):
+    for place, ca_file in ((secured, certificates[1]), (fake, certificates[0])):
+        with pytest.raises(NotTrusted, match=f"TLS with registry '{place.host}' failed"):
+            pull(place, tmp_path, auth=Bearer(SECRET), ca_file=ca_file)
+        assert place.requests == []
+
+
+def test_tls_is_not_left_by_a_redirect_nor_for_a_token(secured, fake, certificates, tmp_path):
+    secured.lies = Lies(redirect_blobs_to=f"http://{fake.host}")
+    with pytest.raises(NotTrusted, match="redirects to http://"):
+        pull(secured, tmp_path, ca_file=certificates[0])
+    secured.lies, secured.user, secured.token = Lies(), ("u", SECRET), "t"
+    secured.realm = f"http://{fake.host}/token"
+    with pytest.raises(NotTrusted, match="without TLS"):
+        pull(secured, tmp_path, auth=Basic("u", SECRET), ca_file=certificates[0])
     assert fake.requests == []

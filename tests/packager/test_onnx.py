@@ -60,7 +60,7 @@ def test_initializers_are_no_inputs(tmp_path: Path) -> None:
 def test_tensor_fields_rename_the_inputs_in_order(tmp_path: Path) -> None:
     assert fields(make.linear(), tmp_path, tensor_fields=["inputs"])[0] == {"inputs": "list<float32>[3]"}
     for wrong in (["a", "b"],):
-        with pytest.raises(BadInput, match="tensor_fields has 2 names, model 'm.onnx' has 1 inputs: tensor"):
+        with pytest.raises(BadInput, match=r"tensor_fields has 2 names, model 'm\.onnx' has 1 inputs: tensor"):
             fields(make.linear(), tmp_path, tensor_fields=wrong)
 
 
@@ -145,8 +145,9 @@ def _accepted(model: onnx.ModelProto, tmp_path: Path) -> bool:
 @pytest.mark.parametrize("domain, newest", sorted(framework.NEWEST_OPSETS.items()))
 def test_the_table_of_limits_is_what_onnxruntime_itself_says(domain: str, newest: int, tmp_path: Path) -> None:
     for version in (newest, newest + 1):
-        model = make.onnx_model([helper.make_node("Identity", ["x"], ["y"])], {"x": ("bool", ["N"])}, {"y": ("bool", ["N"])},
-                                opsets={domain: version})  # fmt: skip
+        node = helper.make_node("Identity", ["x"], ["y"])
+        fields = {"x": ("bool", ["N"])}, {"y": ("bool", ["N"])}
+        model = make.onnx_model([node], *fields, opsets={domain: version})
         assert _loads(model) == _accepted(model, tmp_path) == (version == newest)
 
 
@@ -191,7 +192,7 @@ def test_weights_beside_the_model_are_found(tmp_path: Path) -> None:
     (tmp_path / "weights" / "w.bin").write_bytes(np.zeros(3, np.float32).tobytes())
     assert external_files(inspect(path), tmp_path) == {"weights/w.bin": tmp_path / "weights" / "w.bin"}
     (tmp_path / "weights" / "w.bin").write_bytes(b"short")
-    with pytest.raises(BadInput, match="12 bytes in 'weights/w.bin', it has 5"):
+    with pytest.raises(BadInput, match=r"12 bytes in 'weights/w\.bin', it has 5"):
         external_files(inspect(path), tmp_path)
 
 

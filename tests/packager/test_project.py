@@ -93,7 +93,7 @@ def test_rows_that_an_earlier_run_kept_are_used_again(tmp_path: Path) -> None:
         (STEP + "tensorfields = []", "steps[0] has an unknown key 'tensorfields': did you mean 'tensor_fields'?"),
         (STEP + "[log]\ndurable = 1", "log has an unknown key 'durable': did you mean 'durability'?"),
         (STEP + "[log]\nzzz = 1", "there is durability, max_value_bytes, max_bytes, when_full"),
-        (STEP + "name = 1", "steps[0].name: expected 'str', got 'int'"),
+        (STEP + "name = 1", "steps[0].name: expected text, got 'int'"),
         (STEP + "batch = 'two'", "steps[0].batch: invalid enum value 'two'"),
         (STEP + "tensor_fields = 'a'", "steps[0].tensor_fields: expected 'array'"),
         (STEP + "tensor_fields = ['a', 'a']", "tensor_fields has a name that is empty or twice"),
@@ -143,7 +143,7 @@ def test_a_link_inside_the_project_is_fine(tmp_path: Path) -> None:
 
 def test_golden_rows_stay_inside_too(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text("[]")
-    with pytest.raises(BadInput, match="golden.rows"):
+    with pytest.raises(BadInput, match=r"golden\.rows"):
         Project.open(make.project(tmp_path / "p", STEP + '[golden]\nrows = "../rows.json"\n'))
 
 

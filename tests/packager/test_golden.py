@@ -1,0 +1,52 @@
+"""Made rows: they depend on schema, digest and recipe alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from columns.schema import Schema
+from packager.golden import LARGEST_ROW, Recipe, made_rows, recipes
+
+SCHEMA = Schema.parse(
+    {"x": "list<float32>[3]", "n": "int64", "s": "string", "b": "bool", "free": "list<list<float16>>"}
+)
+RECIPE = Recipe(4, 9)
+
+
+def test_made_rows_are_these_and_will_always_be_these() -> None:
+    made = made_rows(SCHEMA, "sha256:" + "0" * 64, RECIPE)
+    assert made.rows == 8
+    assert made.arrays["x"][0].tolist() == [0.36328125, 0.94921875, -1.37109375]
+    assert made.arrays["n"].tolist() == [4, 0, 0, 6, 7, 6, 6, 7]
+    assert made.arrays["s"].tolist() == ["a", "0", "", "edge", "edge", "a", "other", "0"]
+
+
+def test_rows_hold_zeros_small_integers_ones_and_a_bell() -> None:
+    x = made_rows(Schema.parse({"x": "list<float32>[500]"}), "", RECIPE).arrays["x"]
+    assert not x[1].any() and (x[3] == 1).all()
+    assert set(x[2].tolist()) == set(range(10))
+    assert abs(x[0].mean()) < 0.3 and 1 < x[0].std() < 3 and np.abs(x).max() <= 9
+
+
+def test_free_axes_have_one_length_so_that_fields_fit_together() -> None:
+    assert made_rows(SCHEMA, "", RECIPE).arrays["free"].shape == (8, 4, 4)
+
+
+def test_another_digest_gives_other_rows() -> None:
+    one, other = (made_rows(SCHEMA, digest, RECIPE).arrays["x"] for digest in ("a", "b"))
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "types, tried",
+    [({"x": "list<float32>[3]"}, 1), ({"x": "int64"}, 3), ({"x": "list<float32>"}, 4), ({"x": "string"}, 1)],
+)
+def test_only_recipes_that_differ_are_tried(types: dict[str, str], tried: int) -> None:
+    assert len(recipes(Schema.parse(types))) == tried
+
+
+def test_rows_that_would_fill_the_memory_are_not_made() -> None:
+    assert recipes(Schema.parse({"x": f"list<float32>[{LARGEST_ROW + 1}]"})) == []
+    assert all(recipe.free_axis < 200 for recipe in recipes(Schema.parse({"x": "list<list<list<float32>>>"})))
+    assert made_rows(Schema.parse({"x": "list<float32>[150000]"}), "", RECIPE).rows == 2
