@@ -87,7 +87,11 @@ class _Request(HTTPRequest):
     """cheroot's request with JSON refusals, strict body lengths, and no body left in the pipe."""
 
     def read_request_headers(self) -> bool:
-        if not super().read_request_headers():  # type: ignore[no-untyped-call]
+        try:
+            if not super().read_request_headers():  # type: ignore[no-untyped-call]
+                return False
+        except UnboundLocalError:  # cheroot's, over a first header line that continues none
+            self.simple_response("400 Bad Request", "a header line continues none")
             return False
         length = self.inheaders.get(b"Content-Length")
         if length is not None and (not length.isdigit() or self.chunked_read):

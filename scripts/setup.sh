@@ -9,12 +9,13 @@ minor=$("$PYTHON" -c 'import sys; print("%d%d" % sys.version_info[:2])')
 lock="locks/py$minor.txt"
 [ -f "$lock" ] || { echo "setup: no lock file for Python ${minor%??}.${minor#3}: have $(ls locks | tr '\n' ' '); give PYTHON=python3.11 or another of these" >&2; exit 2; }
 
-if ! "$PYTHON" -m venv --clear .venv >/dev/null 2>&1; then
+have=$(.venv/bin/python -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null || true)
+if [ "$have" != "$minor" ] && ! "$PYTHON" -m venv --clear .venv >/dev/null 2>&1; then
     rm -rf .venv
     echo "setup: Python's venv module is missing here: run 'apt-get install python3-venv' (as root), then again" >&2
     exit 2
 fi
 echo "setup: installing $(grep -c '==' "$lock") pinned packages from $lock into .venv (about a minute)"
-.venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock"
-.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+.venv/bin/python -m pip install -qq --no-warn-script-location --disable-pip-version-check --require-hashes -r "$lock"
+.venv/bin/python -m pip install -qq --no-warn-script-location --disable-pip-version-check --no-deps --no-build-isolation -e .
 touch .venv/.ready

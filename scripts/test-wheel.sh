@@ -11,7 +11,7 @@ sed -n 's/^\([A-Za-z0-9._-]*==[^ ;]*\).*/\1/p' "locks/py$minor.txt" > "$place/co
 .venv/bin/hatchling build -t wheel -d "$place" >/dev/null 2>&1
 .venv/bin/python -m venv "$place/clean"
 echo "wheel: installing $(cd "$place" && ls edgepack-*.whl) and the library arch in a clean environment"
-"$place/clean/bin/pip" install -q --disable-pip-version-check -c "$place/constraints.txt" \
+"$place/clean/bin/pip" install -qq --disable-pip-version-check -c "$place/constraints.txt" \
     "edgepack[packager,hub] @ file://$(ls "$place"/edgepack-*.whl)" arch
 
 for way in checkout wheel; do
