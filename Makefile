@@ -4,7 +4,7 @@ BIN := .venv/bin
 ROOMS := edgepack arch durable columns oci bundle fleet runtimes buildx packager edge_agent hub
 CODE := $(ROOMS) tests bench examples scripts
 
-.PHONY: setup demo test test-images test-wheel check format bench locks clean
+.PHONY: setup demo test test-frameworks test-clients test-images test-wheel check format bench bench-frameworks locks clean
 
 setup: .venv/.ready
 
@@ -15,7 +15,13 @@ demo: setup
 	@$(BIN)/python -m examples.demo
 
 test: setup
-	@$(BIN)/pytest -q -n auto --dist loadfile -m "not images"
+	@$(BIN)/pytest -q -n auto --dist loadfile -m "not images and not frameworks and not clients"
+
+test-frameworks: setup
+	@$(BIN)/pytest -q -n auto --dist loadfile -m frameworks
+
+test-clients: setup
+	@$(BIN)/pytest -q -m clients
 
 test-images: setup
 	@$(BIN)/pytest -q -m images
@@ -35,6 +41,9 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m bench
+
+bench-frameworks: setup
+	@$(BIN)/python -m bench.frameworks
 
 locks: setup
 	@for minor in 3.10 3.11 3.12 3.13; do \

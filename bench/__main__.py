@@ -1,4 +1,6 @@
-"""`make bench`: builds, then serving; `python -m bench builds` or `serving` for one; `--json` keeps the figures."""
+"""`make bench`: what edgepack costs. `python -m bench builds` for one part, `build` for the builders side by side;
+`--json` keeps the figures.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,22 @@ import platform
 import sys
 from pathlib import Path
 
+from bench.breakdown import measure_breakdown
+from bench.build import measure_build
 from bench.builds import measure_builds
+from bench.serve import measure_serve
 from bench.serving import measure_serving
 from bench.table import Figure, print_table
+from bench.worker import measure_worker
 
-PARTS = {"builds": measure_builds, "serving": measure_serving}
+PARTS = {
+    "builds": measure_builds,
+    "build": measure_build,
+    "serving": measure_serving,
+    "serve": measure_serve,
+    "breakdown": measure_breakdown,
+    "worker": measure_worker,
+}
 
 
 def main() -> int:

@@ -38,6 +38,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def tree_cpu_seconds(pid: int) -> float:
+    """CPU seconds that a running process and its children have used so far."""
+    return sum(cpu_seconds(each) for each in (pid, *_children(pid)))
+
+
 def pss_mib(pid: int) -> float:
     """Proportional set size of a process and its children, in MiB."""
     total = 0

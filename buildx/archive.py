@@ -1,5 +1,7 @@
 """`DebianArchive`: a mirror's release, proven before it is believed, and its packages by sha256.
 
+Where the machine names the archive of security updates as well, the newer package of the two is taken.
+
 The chain: InRelease is checked with gpgv against the archive's keys, as apt does; it names the Packages index by
 sha256, which names each .deb by sha256. Where gpgv or the keys are missing (not a Debian machine) the first link
 cannot be checked: that is said once, and the lock file then holds the digests that were seen.
@@ -13,7 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from buildx.debian import Package, PackagesIndex
@@ -26,10 +28,19 @@ _GPGV_TIMEOUT_S = 30
 
 
 class DebianArchive:
-    """One mirror, read through a cache folder."""
+    """One mirror, read through a cache folder; `security` gives the archive of a release's updates, if there is one."""
 
-    def __init__(self, mirror: Mirror, cache: Path, report: Report, *, gpgv: str | None = shutil.which("gpgv")) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        cache: Path,
+        report: Report,
+        *,
+        security: Callable[[str], Mirror | None] = lambda release: None,
+        gpgv: str | None = shutil.which("gpgv"),
+    ) -> None:
         self.mirror = mirror
+        self._security = security
         self._cache = cache
         self._report = report
         self._gpgv = gpgv
@@ -41,24 +52,31 @@ class DebianArchive:
         away.
         """
         if (release, arch) not in self._indexes:
-            self._indexes[release, arch] = self._index(release, arch)
+            found = self._index(self.mirror, release, arch)
+            updates = self._security(release)
+            self._indexes[release, arch] = (
+                found.updated(self._index(updates, f"{release}-security", arch)) if updates else found
+            )
         return self._indexes[release, arch]
 
     def packages(self, packages: Iterable[Package]) -> list[Path]:
         """Fetch packages, those in the cache from there. Raises Gone when the mirror no longer has one."""
-        wanted = [Wanted(f"{self.mirror.uri}/{each.filename}", each.sha256, f"{each.name}.deb") for each in packages]
+        wanted = [
+            Wanted(f"{each.archive or self.mirror.uri}/{each.filename}", each.sha256, f"{each.name}.deb")
+            for each in packages
+        ]
         return fetch_all(wanted, self._cache)
 
-    def _index(self, release: str, arch: str) -> PackagesIndex:
+    def _index(self, mirror: Mirror, release: str, arch: str) -> PackagesIndex:
         if release not in self._releases:
             self._report.step(f"reading Debian {release}")
-            self._releases[release] = self._release(release)
+            self._releases[release] = self._release(mirror, release)
         for suffix, unpack in ((".xz", lzma.decompress), (".gz", gzip.decompress)):
             name = f"main/binary-{arch}/Packages{suffix}"
             match = re.search(rf"^ ([0-9a-f]{{64}}) +\d+ {re.escape(name)}$", self._releases[release], re.MULTILINE)
             if match:
-                path = self._fetch_index(f"{self.mirror.uri}/dists/{release}", name, match[1])
-                return PackagesIndex(unpack(path.read_bytes()).decode())
+                path = self._fetch_index(f"{mirror.uri}/dists/{release}", name, match[1])
+                return PackagesIndex(unpack(path.read_bytes()).decode(), mirror.uri)
         raise BuildFailed(f"the Debian mirror has no {arch} packages of release '{release}'")
 
     def _fetch_index(self, release: str, name: str, sha256: str) -> Path:
@@ -69,14 +87,14 @@ class DebianArchive:
         except Gone:
             return fetch(Wanted(f"{release}/{name}", sha256, leaf), self._cache)
 
-    def _release(self, release: str) -> str:
+    def _release(self, mirror: Mirror, release: str) -> str:
         """The text of a release file, as far as it is signed."""
-        data = read_url(f"{self.mirror.uri}/dists/{release}/InRelease")
-        if self._gpgv and self.mirror.keyring.is_file():
-            data = _signed_part(self._gpgv, self.mirror.keyring, data)
+        data = read_url(f"{mirror.uri}/dists/{release}/InRelease")
+        if self._gpgv and mirror.keyring.is_file():
+            data = _signed_part(self._gpgv, mirror.keyring, data)
         else:
             self._report.notice(
-                f"the signature of Debian {release} was not checked: gpgv or '{self.mirror.keyring}' is missing; "
+                f"the signature of Debian {release} was not checked: gpgv or '{mirror.keyring}' is missing; "
                 "install gpgv and debian-archive-keyring to have it checked"
             )
         text = data.decode("utf-8", "replace")

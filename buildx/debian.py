@@ -21,7 +21,7 @@ from edgepack.errors import BadInput, BuildFailed
 
 @dataclass(frozen=True)
 class Package:
-    """One stanza of an index."""
+    """One stanza of an index. `archive` is where its file name begins; empty for the mirror itself."""
 
     name: str
     version: str
@@ -29,9 +29,10 @@ class Package:
     size: int
     filename: str
     depends: tuple[tuple[str, ...], ...]
+    archive: str = ""
 
     @classmethod
-    def parse(cls, stanza: str) -> Package:
+    def parse(cls, stanza: str, archive: str = "") -> Package:
         """Read a stanza. Version conditions are left out: a release is consistent in itself."""
         fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", stanza, re.MULTILINE))
         clauses = [fields[key] for key in ("Pre-Depends", "Depends") if key in fields]
@@ -44,6 +45,7 @@ class Package:
                 int(fields["Size"]),
                 fields["Filename"],
                 tuple(depends),
+                archive,
             )
         except (KeyError, ValueError) as error:
             raise BuildFailed(
@@ -52,12 +54,23 @@ class Package:
 
 
 class PackagesIndex:
-    """The packages of one release and architecture."""
+    """The packages of one release and architecture, of one archive or of several."""
 
-    def __init__(self, text: str) -> None:
-        self._stanzas = {
-            stanza[9 : stanza.index("\n")]: stanza for stanza in text.split("\n\n") if stanza.startswith("Package: ")
-        }
+    def __init__(self, text: str, archive: str = "") -> None:
+        found = (stanza for stanza in text.split("\n\n") if stanza.startswith("Package: "))
+        self._stanzas = {stanza[9 : stanza.index("\n")]: (stanza, archive) for stanza in found}
+        self._older: dict[str, tuple[str, str]] = {}
+
+    def updated(self, by: PackagesIndex) -> PackagesIndex:
+        """The newest of both. What is older of two stays to be found by its digest: a lock may name it."""
+        both = PackagesIndex("")
+        both._stanzas = {**by._stanzas, **self._stanzas}
+        for name in by._stanzas.keys() & self._stanzas.keys():
+            if version_key(by[name].version) > version_key(self[name].version):
+                both._stanzas[name], both._older[name] = by._stanzas[name], self._stanzas[name]
+            else:
+                both._older[name] = by._stanzas[name]
+        return both
 
     def __contains__(self, name: str) -> bool:
         return name in self._stanzas
@@ -66,11 +79,12 @@ class PackagesIndex:
         """One package. Raises BadInput when the mirror has none of that name."""
         if name not in self._stanzas:
             raise BadInput(f"the Debian mirror has no package '{name}': use another mirror, or --base")
-        return Package.parse(self._stanzas[name])
+        return Package.parse(*self._stanzas[name])
 
-    def find(self, name: str) -> Package | None:
-        """One package, or None."""
-        return self[name] if name in self._stanzas else None
+    def find(self, name: str, sha256: str | None = None) -> Package | None:
+        """One package, the newest or the one of that digest, or None."""
+        found = [Package.parse(*held[name]) for held in (self._stanzas, self._older) if name in held]
+        return next((package for package in found if sha256 in (None, package.sha256)), None)
 
     def closure(self, wanted: Iterable[str], without: Iterable[str]) -> list[Package]:
         """The wanted packages and all they depend on, sorted by name, except what is left out with all that only it
@@ -100,7 +114,7 @@ class PackagesIndex:
         """Virtual package → the first real one, by name, that provides it."""
         providers: dict[str, str] = {}
         for name in sorted(self._stanzas):
-            match = re.search(r"^Provides: (.*)$", self._stanzas[name], re.MULTILINE)
+            match = re.search(r"^Provides: (.*)$", self._stanzas[name][0], re.MULTILINE)
             for virtual in match[1].split(",") if match else []:
                 providers.setdefault(virtual.split()[0], name)
         return providers
@@ -130,6 +144,26 @@ def upstream(version: str) -> str:
     """The upstream part of a Debian version: `3.11.2` of `3.11.2-6+deb12u8` (deb-version(7))."""
     bare = version.partition(":")[2] or version
     return re.split(r"[+.]dfsg", bare.rpartition("-")[0] or bare)[0]
+
+
+def version_key(version: str) -> tuple[object, ...]:
+    """What versions are ordered by (deb-version(7)): epoch, upstream part, Debian's own part."""
+    epoch, colon, rest = version.partition(":")
+    main, _, revision = (rest if colon else version).rpartition("-")
+    upstream_part, debian_part = (main, revision) if main else (revision, "")
+    return int(epoch) if colon and epoch.isdigit() else 0, _order(upstream_part), _order(debian_part)
+
+
+def _order(text: str) -> list[tuple[tuple[int, ...], int]]:
+    """Turns of other signs and numbers. `~` comes before the end, the end before letters, letters before the rest."""
+    turns = re.findall(r"(\D*)(\d*)", text)
+    return [((*(_weight(sign) for sign in signs), 0), int(number or 0)) for signs, number in turns]
+
+
+def _weight(sign: str) -> int:
+    if sign == "~":
+        return -1
+    return ord(sign) if sign.isascii() and sign.isalpha() else ord(sign) + 256
 
 
 def _alternatives(clause: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from oci.image import IMAGE_CONFIG, Image
 BUNDLE_FOLDER = "opt/edgepack/bundle"
 PORT = 8080
 _SECOND_NS = 1_000_000_000
+L4T_LABEL = "io.edgepack.l4t"
 _ALIVE = (
     "import socket,sys;s=socket.create_connection(('127.0.0.1',%d),3);"
     "s.sendall(b'GET /healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n');sys.exit(b' 200 ' not in s.recv(99))"
@@ -84,13 +85,16 @@ def labels(bundle: Bundle, traits: Traits, created: Created) -> dict[str, str]:
         "io.edgepack.target": str(bundle.target),
         "io.edgepack.bundle": bundle.digest,
         "io.edgepack.providers": ",".join(traits.providers),
+        **traits.labels,
     }
     return {key: str(text) for key, text in sorted(said.items())}  # a Digest is more than msgspec takes for a str
 
 
 def _config(foundation: Foundation, bundle: Bundle, traits: Traits, created: Created) -> dict[str, object]:
     python = foundation.place.python
-    environment = {**_ENVIRONMENT, **foundation.environment, "EDGEPACK_PROVIDERS": ",".join(traits.providers)}
+    environment = {**_ENVIRONMENT, **foundation.environment, **traits.environment, **_said_to_the_agent(traits)}
+    if traits.site:  # apart from the base's own packages, and before them
+        environment["PYTHONPATH"] = ":".join(filter(None, [f"/{traits.site}", environment.get("PYTHONPATH")]))
     check = ["CMD", python, "-I", "-S", "-c", _ALIVE % PORT]
     return {
         "User": f"{USER}:{USER}",
@@ -110,6 +114,12 @@ def _config(foundation: Foundation, bundle: Bundle, traits: Traits, created: Cre
             "StartPeriod": 30 * _SECOND_NS,
         },
     }
+
+
+def _said_to_the_agent(traits: Traits) -> dict[str, str]:
+    """What the agent in the image cannot find out by itself: what it was built for."""
+    said = {"EDGEPACK_PROVIDERS": ",".join(traits.providers), "EDGEPACK_TARGET": str(traits.target)}
+    return {**said, **({"EDGEPACK_L4T": traits.labels[L4T_LABEL]} if L4T_LABEL in traits.labels else {})}
 
 
 def _history(foundation: Foundation, layers: Sequence[Layer], created: Created) -> list[Mapping[str, object]]:

@@ -8,6 +8,7 @@ rename; pruning waits for nobody and is refused while a build runs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -28,7 +29,8 @@ from oci.blob import FileBlob
 from oci.descriptor import Descriptor
 from oci.digest import Digest
 
-RECIPE = "1"  # raised when the same inputs shall give other bytes
+RECIPE = "2"  # raised when the same inputs shall give other bytes
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 Kind = Literal["base", "wheel", "wheels", "agent", "bundle"]
 
 
@@ -72,17 +74,17 @@ class LayerCache:
         Raises BadInput when the cache folder cannot be written.
         """
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            _make(cache)
             with _locked(cache, fcntl.LOCK_SH):
                 if keep:
                     yield cls(cache / "layers")
                     return
                 with tempfile.TemporaryDirectory(dir=cache, prefix=".build-") as scratch:
                     yield cls(Path(scratch))
-        except PermissionError as error:
-            raise BadInput(
-                f"the cache '{cache}' cannot be written: {error.strerror}; set EDGEPACK_CACHE to a folder that can"
-            ) from error
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            raise _unwritable(cache, error) from error
 
     def find(self, kind: Kind, inputs: Sequence[str]) -> Layer | None:
         """A layer that was made before, if it is still what it was."""
@@ -99,6 +101,14 @@ class LayerCache:
             os.utime(blob)
         return _layer(note, blob, kind, cached=True)
 
+    def checked(self, name: str, inputs: Sequence[str], check: Callable[[], None]) -> None:
+        """Run a check that follows from the inputs alone, unless it has passed here before."""
+        note = self._notes / f"{_key(name, inputs)}.passed"
+        if not note.is_file():
+            check()
+            note.touch()
+        os.utime(note)
+
     def get_or_make(self, kind: Kind, title: str, inputs: Sequence[str], write: Callable[[Path], LayerFile]) -> Layer:
         """Find a layer, or have it written to a path that is handed in."""
         found = self.find(kind, inputs)
@@ -113,7 +123,7 @@ class LayerCache:
             part.write_bytes(msgspec.json.encode(note))
             part.replace(self._notes / f"{_key(kind, inputs)}.json")
         except OSError as error:
-            if isinstance(error, PermissionError):
+            if error.errno in _UNWRITABLE:
                 raise
             raise BuildFailed(
                 f"layer '{title}' could not be written to the cache: {error.strerror or error}"
@@ -132,7 +142,7 @@ class CachePart:
     size_bytes: int
 
 
-PARTS = ("layers", "wheels", "debian", "interpreters", "bases")
+PARTS = ("layers", "wheels", "debian", "interpreters", "bases", "unpacked", "workers")
 
 
 def list_cache(cache: Path) -> list[CachePart]:
@@ -155,7 +165,8 @@ def prune_cache(cache: Path, unused_s: float, now_s: float) -> int:
     with _locked(cache, fcntl.LOCK_EX | fcntl.LOCK_NB):
         for left in [*cache.glob(".build-*"), *(cache / "interpreters").glob(".unpack-*"), cache / "layers" / "parts"]:
             shutil.rmtree(left, ignore_errors=True)
-        for folder in (cache / "interpreters").glob("*"):
+        kept = [*(cache / "interpreters").glob("*"), *(cache / "unpacked").glob("*"), *(cache / "workers").glob("*")]
+        for folder in kept:
             if now_s - folder.stat().st_mtime >= unused_s:
                 shutil.rmtree(folder, ignore_errors=True)
         for name in ("layers", "wheels", "debian", "bases"):
@@ -172,9 +183,24 @@ def _prune(folder: Path, oldest: float) -> None:
                 path.rmdir()
 
 
+def _make(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(cache, error) from error
+
+
+def _unwritable(cache: Path, error: OSError) -> BadInput:
+    return BadInput(f"the cache '{cache}' cannot be written: {error.strerror}; set EDGEPACK_CACHE to a folder that can")
+
+
 @contextlib.contextmanager
 def _locked(cache: Path, kind: int) -> Iterator[None]:
-    with (cache / "lock").open("a") as file:
+    try:
+        lock = (cache / "lock").open("a")
+    except OSError as error:
+        raise _unwritable(cache, error) from error
+    with lock as file:
         try:
             fcntl.flock(file, kind)
         except BlockingIOError as error:

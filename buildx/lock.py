@@ -59,10 +59,35 @@ class LockedBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LockedTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The wheels of one target, and what was asked for when they were resolved."""
+    """The wheels of one target, and what was asked for when they were resolved.
+
+    `excluded` names what the base brings, `glibc` is the base's version where that is one of the user's own.
+    """
 
     python: str
     requirements: list[str]
+    wheels: list[LockedWheel]
+    excluded: list[str] = []
+    glibc: str = ""
+
+
+class LockedGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A base of the user's own: what it was called, and the digest of the image for this target."""
+
+    name: str
+    digest: str
+
+
+class LockedStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The wheels of one step's environment on one target.
+
+    `asked` is what the user wrote, `requirements` what was resolved; `changes` says where a pin had to give way.
+    """
+
+    python: str
+    asked: list[str]
+    requirements: list[str]
+    changes: list[str]
     wheels: list[LockedWheel]
 
 
@@ -71,6 +96,8 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     base: dict[str, LockedBase] = {}
     target: dict[str, LockedTarget] = {}
+    step: dict[str, dict[str, LockedStep]] = {}
+    given: dict[str, LockedGiven] = {}
     format: int = 1
 
     def with_base(self, arch: str, base: LockedBase) -> Lock:
@@ -81,6 +108,14 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The same lock with other wheels for a target."""
         return msgspec.structs.replace(self, target={**self.target, name: target})
 
+    def with_given(self, name: str, given: LockedGiven) -> Lock:
+        """The same lock with another base of the user's own for a target."""
+        return msgspec.structs.replace(self, given={**self.given, name: given})
+
+    def with_step(self, name: str, target: str, step: LockedStep) -> Lock:
+        """The same lock with other wheels for a step on a target."""
+        return msgspec.structs.replace(self, step={**self.step, name: {**self.step.get(name, {}), target: step}})
+
     def encode(self) -> str:
         """The text of the file."""
         parts = [_HEAD]
@@ -89,7 +124,15 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, target in sorted(self.target.items()):
             asked = ", ".join(map(_quoted, target.requirements))
             head = f"\n[target.{_quoted(name)}]\npython = {_quoted(target.python)}\nrequirements = [{asked}]\n"
+            if target.excluded:
+                head += f"excluded = [{', '.join(map(_quoted, target.excluded))}]\n"
+            if target.glibc:
+                head += f"glibc = {_quoted(target.glibc)}\n"
             parts.append(f"{head}wheels = [\n{_rows(target.wheels)}]\n")
+        for name, given in sorted(self.given.items()):
+            parts.append(f"\n[given.{_quoted(name)}]\nname = {_quoted(given.name)}\ndigest = {_quoted(given.digest)}\n")
+        for step, targets in sorted(self.step.items()):
+            parts += [_step(step, name, locked) for name, locked in sorted(targets.items())]
         return "".join(parts)
 
     @classmethod
@@ -139,6 +182,13 @@ class LockFile:
             self._report.notice(
                 f"'{self.path}' cannot be written ({error.strerror}): the lock is kept in '{self._spare}'"
             )
+
+
+def _step(step: str, target: str, locked: LockedStep) -> str:
+    lists = {"asked": locked.asked, "requirements": locked.requirements, "changes": locked.changes}
+    lines = [f"{key} = [{', '.join(map(_quoted, texts))}]\n" for key, texts in lists.items()]
+    head = f"\n[step.{_quoted(step)}.{_quoted(target)}]\npython = {_quoted(locked.python)}\n"
+    return f"{head}{''.join(lines)}wheels = [\n{_rows(locked.wheels)}]\n"
 
 
 def _rows(items: Iterable[msgspec.Struct]) -> str:

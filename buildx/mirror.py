@@ -1,8 +1,10 @@
 """Which Debian mirror to use: EDGEPACK_DEBIAN_MIRROR, else the one this machine's apt uses. None is built in.
 
+Likewise the archive of security updates: EDGEPACK_DEBIAN_SECURITY_MIRROR, or apt's. Whoever names a mirror by the
+variable has named all there is: apt is then not asked for updates either.
+
 apt's configuration holds one-line entries (`*.list`) and deb822 stanzas (`*.sources`); sources.list(5). The first
-entry wins that serves a Debian release's `main`. Security and update suites, other archives and Ubuntu are passed
-over.
+entry wins that serves a Debian release's `main`. Other archives and Ubuntu are passed over.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from edgepack.errors import BadInput
 
 VARIABLE = "EDGEPACK_DEBIAN_MIRROR"
+SECURITY = "EDGEPACK_DEBIAN_SECURITY_MIRROR"
 APT = Path("/etc/apt")
 _DEBIAN = {
     "bullseye",
@@ -52,11 +55,9 @@ class _Source:
 
 def find_mirror(environ: Mapping[str, str], apt: Path) -> Mirror:
     """Find the mirror. Raises BadInput, with the two ways out, on a machine that names none."""
-    given = environ.get(VARIABLE, "").strip()
+    given = _given(environ, VARIABLE)
     if given:
-        if not given.startswith(_SCHEMES):
-            raise BadInput(f"{VARIABLE} is '{given}': expected the http, https or file address of a Debian archive")
-        return Mirror(given.rstrip("/"))
+        return given
     for source in _sources(apt):
         if source.suite in _DEBIAN and "main" in source.components and source.uri.startswith(_SCHEMES):
             return Mirror(source.uri.rstrip("/"), source.keyring)
@@ -64,6 +65,24 @@ def find_mirror(environ: Mapping[str, str], apt: Path) -> Mirror:
         f"no Debian mirror is known here: apt on this machine names none, so set {VARIABLE} to the address of one, "
         "or give --base an OCI layout with Python in it"
     )
+
+
+def find_security(environ: Mapping[str, str], apt: Path, release: str) -> Mirror | None:
+    """Find the archive of a release's security updates; None where the machine names none."""
+    given = _given(environ, SECURITY)
+    if given or environ.get(VARIABLE, "").strip():
+        return given
+    for source in _sources(apt):
+        if source.suite == f"{release}-security" and "main" in source.components and source.uri.startswith(_SCHEMES):
+            return Mirror(source.uri.rstrip("/"), source.keyring)
+    return None
+
+
+def _given(environ: Mapping[str, str], variable: str) -> Mirror | None:
+    given = environ.get(variable, "").strip()
+    if given and not given.startswith(_SCHEMES):
+        raise BadInput(f"{variable} is '{given}': expected the http, https or file address of a Debian archive")
+    return Mirror(given.rstrip("/")) if given else None
 
 
 def _sources(apt: Path) -> Iterator[_Source]:

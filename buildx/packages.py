@@ -70,7 +70,7 @@ class BasePackages:
         if missing:
             self._report.step(f"fetching {len(missing)} Debian packages for {traits.debian_arch}")
             index = self._archive.index(traits.debian_release, traits.debian_arch)
-            found = [index.find(each.name) for each in missing]
+            found = [index.find(each.name, each.sha256) for each in missing]
             self._archive.packages(_same(locked, package) for locked, package in zip(missing, found, strict=True))
         return {each.name: self._place(each) for each in wanted}
 

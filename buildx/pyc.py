@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from buildx.entries import Entry, file
-from buildx.interpreter import Interpreter
 from edgepack.errors import BuildFailed
 
 _LENGTHS = struct.Struct("<II")
@@ -36,7 +35,20 @@ while head := source_of(lengths.size):
 """
 
 
-def compiled(entries: Iterable[Entry], interpreter: Interpreter) -> list[Entry]:
+class Compiler(Protocol):
+    """A Python that compiles: `buildx.interpreter` here, `buildx.workshop` in a generated Dockerfile's stage, where
+    only the standard library is; so this module imports nothing else.
+    """
+
+    @property
+    def tag(self) -> str:
+        """The tag in the name of a `.pyc` file."""
+
+    def run(self, script: str, arguments: Sequence[str], stdin: BinaryIO, stdout: BinaryIO) -> None:
+        """Run a script to its end. Raises BuildFailed with its last line."""
+
+
+def compiled(entries: Iterable[Entry], interpreter: Compiler) -> list[Entry]:
     """The `.pyc` entries of all `.py` entries; a source that does not compile (a template) gets none."""
     sources = sorted((entry for entry in entries if _is_source(entry)), key=lambda entry: entry.path)
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answered:

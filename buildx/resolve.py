@@ -93,12 +93,31 @@ def offers_of(
     return _compile(traits, pinned, ["--no-deps", *links], environ)
 
 
+def nearest_versions(
+    traits: Traits, name: str, version: str, local: Path | None, environ: Mapping[str, str]
+) -> tuple[str | None, str | None]:
+    """The highest version below and the lowest above one that has no wheel for a target; None where there is none."""
+    links = ["--no-deps", *(["--find-links", str(local)] if local else [])]
+
+    def one(requirement: str, resolution: str) -> str | None:
+        try:
+            found = _compile(traits, [requirement], [*links, "--resolution", resolution], environ)
+        except BadInput:
+            return None
+        return next((offers[0].version for offers in found.values()), None)
+
+    return one(f"{name}<{version}", "highest"), one(f"{name}>{version}", "lowest")
+
+
 def _compile(
     traits: Traits, requirements: Iterable[str], more: Sequence[str], environ: Mapping[str, str]
 ) -> dict[str, list[Offer]]:
-    with tempfile.NamedTemporaryFile("w", suffix=".in") as asked:
+    with tempfile.NamedTemporaryFile("w", suffix=".in") as asked, tempfile.NamedTemporaryFile("w") as overrides:
         asked.write("\n".join(requirements) + "\n")
         asked.flush()
+        # a marker that never holds: nothing may bring what the base has
+        overrides.write("".join(f"{name}; python_version < '0'\n" for name in traits.left_out))
+        overrides.flush()
         command = [
             _uv(),
             "pip",
@@ -110,7 +129,10 @@ def _compile(
             "--only-binary",
             ":all:",
         ]
-        command += ["--python-version", traits.python, "--python-platform", traits.wheel_platform, *more, asked.name]
+        command += ["--python-version", traits.python, "--python-platform", traits.wheel_platform]
+        command += [word for index in traits.indexes for word in ("--index", index)]
+        command += ["--overrides", overrides.name] if traits.left_out else []
+        command += [*more, asked.name]
         environment = _environment(environ)
         try:
             done = subprocess.run(
@@ -121,7 +143,9 @@ def _compile(
                 f"resolving the wheels for {traits.target} took more than {_TIMEOUT_S} s: is the index reachable?"
             ) from error
     if done.returncode:
-        raise BadInput(f"the wheels for {traits.target} cannot be resolved: {_reason(done.stderr)}")
+        raise BadInput(
+            f"the wheels for {traits.target} cannot be resolved: {_reason(done.stderr)}{_help(traits, done.stderr)}"
+        )
     packages = msgspec.convert(read_toml(done.stdout), _Pylock, strict=False).packages
     return {package.name: _ranked(package) for package in packages}
 
@@ -155,6 +179,7 @@ def _versions(folder: Path) -> list[str]:
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for uv; pip's index where uv is not told of one, because many machines configure pip alone."""
     made = {key: value for key, value in environ.items() if key != "VIRTUAL_ENV"}
+    made["UV_PYTHON_DOWNLOADS"] = "never"  # to resolve for another Python than those here, it would fetch one
     index = None if any(key in environ for key in _UV_INDEXES) else environ.get("PIP_INDEX_URL") or _pip_index()
     return {**made, "UV_DEFAULT_INDEX": index} if index else made
 
@@ -181,7 +206,28 @@ def _uv() -> str:
         ) from error
 
 
+def _help(traits: Traits, stderr: str) -> str:
+    """What would mend it, where uv found no wheel of some package: with their names."""
+    text = re.sub(r"\s+", " ", stderr)
+    names = {
+        found
+        for pattern in (r"(?:because|and) ([A-Za-z0-9._-]+)[^ ]* has no wheels", r"([A-Za-z0-9._-]+) was not found in")
+        for found in re.findall(pattern, text, re.IGNORECASE)
+    }
+    if not names:
+        return ""
+    missing = ", ".join(f"'{name}'" for name in sorted(names))
+    return (
+        f"; add a wheel of {missing} for {traits.wheel_platform} and Python {traits.python} with --wheels DIR, or name "
+        f'an index that has it: indexes = ["https://…"] in targets/{traits.target.arch}-{traits.target.accel}.toml'
+    )
+
+
 def _reason(stderr: str) -> str:
     """uv's explanation as one line."""
     text = re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m|^\s*[×╰─▶│├]+\s*", "", stderr, flags=re.MULTILINE)).strip()
     return re.sub(r"^error: ", "", text)[:600] or "uv gave no reason"
+
+
+# The same uv, environment and one-line reasons for whoever else installs or resolves with it.
+uv_program, uv_environment, uv_reason = _uv, _environment, _reason

@@ -52,6 +52,12 @@ RULES = (
         "Arrow's IPC formats and Parquet are what edgepack reads",
     ),
     Rule(
+        "data sets",
+        "pyarrow",
+        r"pyarrow/(_(csv|json|dataset|dataset_parquet|acero)\.|(csv|json|dataset|acero)\.py$)",
+        "columns are decoded from one message or file, never queried from a folder of them",
+    ),
+    Rule(
         "C library", "onnxruntime", r"onnxruntime/capi/libonnxruntime\.so", "the Python module holds the engine itself"
     ),
     Rule(
@@ -69,6 +75,10 @@ RULES = (
 )
 
 
+# builds of one package under other names: the files are the same, so the rules are
+_BUILDS_OF = {"onnxruntime-gpu": "onnxruntime", "onnxruntime-openvino": "onnxruntime"}
+
+
 def is_unneeded(package: str, path: str) -> bool:
     """Say whether an image leaves a file of a package out; `path` is relative to site-packages."""
     top = path.split("/", 1)[0]
@@ -79,4 +89,5 @@ def is_unneeded(package: str, path: str) -> bool:
 
 @cache
 def _patterns(package: str) -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(rule.pattern) for rule in RULES if rule.package in ("*", package))
+    names = ("*", package, _BUILDS_OF.get(package))
+    return tuple(re.compile(rule.pattern) for rule in RULES if rule.package in names)

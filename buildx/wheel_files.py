@@ -7,7 +7,7 @@ What lies under `.data/` goes to its scheme; `scripts` get the image's interpret
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,19 @@ def wheel_entries(wheel: Path, place: Place) -> list[Entry]:
     if not any(info.filename.endswith(".dist-info/WHEEL") for info in members):
         raise BuildFailed(f"'{wheel.name}' is not a wheel: it has no .dist-info/WHEEL")
     return list(_entries(wheel, members, place))
+
+
+def check_apart(wheels: Iterable[Path], place: Place) -> None:
+    """Raise BuildFailed when two wheels bring the same path: whichever lay on top would break the other."""
+    owners: dict[str, Path] = {}
+    for wheel in wheels:
+        for entry in wheel_entries(wheel, place):
+            other = owners.setdefault(entry.path, wheel)
+            if other != wheel:
+                raise BuildFailed(
+                    f"path '/{entry.path}' is brought by two wheels, '{other.name}' and '{wheel.name}': leave one out "
+                    "of the requirements"
+                )
 
 
 def _entries(wheel: Path, members: list[zipfile.ZipInfo], place: Place) -> Iterator[Entry]:

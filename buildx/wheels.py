@@ -59,6 +59,10 @@ class Wheels:
             return "it has no wheels for this target"
         if locked.requirements != list(requirements) or locked.python != traits.python:
             return "it was made for other requirements"
+        if locked.excluded != list(traits.left_out):
+            return "other packages were left out of it"
+        if locked.glibc != _glibc(traits):
+            return f"it was made for a base with glibc {locked.glibc or 'of its own'}"
         mine = self._mine(traits)
         for wheel in locked.wheels:
             if wheel.name in mine and not self._holds(wheel) and sha256_of(mine[wheel.name]) != wheel.sha256:
@@ -89,7 +93,8 @@ class Wheels:
         paths = fetch_all((Wanted(offer.url, offer.sha256, offer.filename) for offer in chosen), self._cache)
         wheels = [_lock(offer, path) for offer, path in zip(chosen, paths, strict=True)]
         self._tell(locked.wheels if locked else [], wheels)
-        return LockedTarget(traits.python, list(requirements), wheels), paths
+        left_out = list(traits.left_out)
+        return LockedTarget(traits.python, list(requirements), wheels, left_out, _glibc(traits)), paths
 
     def _tell(self, old: Sequence[LockedWheel], new: Sequence[LockedWheel]) -> None:
         """Say which wheels have the version that was locked, and other bytes."""
@@ -121,6 +126,11 @@ class Wheels:
 
     def _place(self, wheel: LockedWheel) -> Path:
         return self._cache / wheel.sha256 / wheel.filename
+
+
+def _glibc(traits: Traits) -> str:
+    """The base's version, where it is not the one that the base's own lock entry implies."""
+    return "" if traits.is_own_base else traits.glibc
 
 
 def _lock(offer: Offer, path: Path) -> LockedWheel:

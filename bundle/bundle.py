@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -31,26 +31,61 @@ _RESERVED = (media.SPEC_FILE, media.GOLDEN_FILE, media.MANIFEST_FILE)
 _VERSIONS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:edgepack:bundle")
 
 
-def pack(spec: PipelineSpec, files: Mapping[str, Path], golden: bytes, targets: Iterable[Target]) -> Index:
+def pack(
+    spec: PipelineSpec,
+    files: Mapping[str, Path],
+    golden: bytes,
+    targets: Iterable[Target],
+    wheels: Mapping[Target, Mapping[str, Path]] | None = None,
+) -> Index:
     """Make the index of a bundle: a manifest a target, sorted, all sharing the same blobs.
 
     `files` maps a path inside the bundle to the file on this machine; the index reads them when it is written.
-    Raises BadInput when a step's model is not among them, or a path leads out of the bundle.
+    `wheels` holds each target's own files beside them, named by `pipeline.wheel_path`. Raises BadInput when a step's
+    model is not among them, or a path leads out of the bundle.
     """
-    paths = check_paths(files)
-    missing = [step.model for step in spec.steps if step.model not in files]
+    every = [model for step in spec.steps for model in (step, *step.every_model)]
+    missing = [model.model for model in every if not model_files(model.model, files)]
     if missing:
         raise BadInput(f"model '{missing[0]}' of pipeline '{spec.name}' is not among the bundle's files")
-    layers: list[Blob] = [FileBlob.of(files[path], media.MODEL, {media.FILEPATH: path}) for path in paths]
-    layers.append(BytesBlob.of(golden, media.GOLDEN, {media.FILEPATH: media.GOLDEN_FILE}))
     config = BytesBlob.of(spec.encode(), media.PIPELINE)
-    images = tuple(
-        Image(config, tuple(layers), media.PIPELINE, {media.NAME: spec.name, media.TARGET: str(target)})
-        for target in sorted(set(targets))
-    )
+    answers = BytesBlob.of(golden, media.GOLDEN, {media.FILEPATH: media.GOLDEN_FILE})
+    blobs = _Blobs()
+    images = []
+    for target in sorted(set(targets)):
+        own = (wheels or {}).get(target, {})
+        check_paths([*files, *own])
+        layers = (*blobs.of(files, media.MODEL), answers, *blobs.of(own, media.WHEEL))
+        said = {media.NAME: spec.name, media.TARGET: str(target)}
+        images.append(Image(config, layers, media.PIPELINE, said))
     if not images:
         raise BadInput("a bundle needs at least one target: give --target x86 or --target arm")
-    return Index(images, media.PIPELINE, {media.NAME: spec.name})
+    return Index(tuple(images), media.PIPELINE, {media.NAME: spec.name})
+
+
+class _Blobs:
+    """Files as blobs; each is read and hashed once, however many targets have it."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, Path], Blob] = {}
+
+    def of(self, files: Mapping[str, Path], media_type: str) -> Iterator[Blob]:
+        for path in sorted(files):
+            key = path, files[path]
+            if key not in self._made:
+                self._made[key] = FileBlob.of(files[path], media_type, {media.FILEPATH: path})
+            yield self._made[key]
+
+
+def model_files(model: str, paths: Iterable[str]) -> list[str]:
+    """Which of a bundle's paths a step's model is: the file itself, or all below the folder of that name; sorted."""
+    return sorted(path for path in paths if path == model or path.startswith(f"{model}/"))
+
+
+def folder_sha256(digests: Mapping[str, str]) -> str:
+    """What a step says as `sha256` of a model that is a folder; `digests` are its files' by path inside the folder."""
+    lines = (f"{digests[path]} {path}\n".encode() for path in sorted(digests))
+    return Digest.of(lines).removeprefix("sha256:")
 
 
 def attach_parity(image: Image, report: bytes) -> Image:
@@ -85,7 +120,7 @@ class Bundle:
             )
         try:
             spec = PipelineSpec.decode(read_small(image.config))
-            bundle = cls(image, index_digest, spec, Target.parse(image.annotations.get(media.TARGET, "")))
+            bundle = cls(image, index_digest, spec, Target.read(image.annotations.get(media.TARGET, "")))
             _check_content(bundle)
         except BadInput as error:
             raise NotTrusted(f"bundle {image.digest}: {error}") from error
@@ -182,17 +217,22 @@ def _check_content(bundle: Bundle) -> None:
         raise BadInput(f"it has {named.count(media.GOLDEN_FILE)} blobs for golden.json, expected one")
     check_paths(path for path in named if path != media.GOLDEN_FILE)
     for step in bundle.spec.steps:
-        _check_model(step.name, step.model, step.sha256, bundle)
+        for model in (step, *step.every_model):
+            _check_model(model.name, model.model, model.sha256, bundle)
     inputs, outputs = Schema.parse(bundle.spec.steps[0].input), Schema.parse(bundle.spec.steps[-1].output)
     for name, expression in bundle.spec.validations.items():
         Validation.compile(name, expression, inputs, outputs)
 
 
 def _check_model(step: str, model: str, sha256: str, bundle: Bundle) -> None:
-    if model not in bundle.blobs or model == media.GOLDEN_FILE:
+    paths = model_files(model, bundle.blobs)
+    if not paths or model == media.GOLDEN_FILE:
         raise BadInput(f"step '{step}' names model '{model}', which is not among the files")
-    if sha256 and bundle.blobs[model].descriptor.digest != f"sha256:{sha256}":
-        raise BadInput(
-            f"step '{step}' names model '{model}' with sha256 {sha256}, the manifest has "
-            f"{bundle.blobs[model].descriptor.digest}"
-        )
+    digests = {path: str(bundle.blobs[path].descriptor.digest) for path in paths}
+    found = digests.get(model) or f"sha256:{folder_sha256(_below(model, digests))}"
+    if sha256 and found != f"sha256:{sha256}":
+        raise BadInput(f"step '{step}' names model '{model}' with sha256 {sha256}, the manifest has {found}")
+
+
+def _below(folder: str, digests: Mapping[str, str]) -> dict[str, str]:
+    return {path.removeprefix(f"{folder}/"): digest for path, digest in digests.items()}

@@ -15,12 +15,16 @@ import numpy as np
 import orjson
 
 from columns.columns import Columns
+from columns.json_value import JSON_VALUE, VALUE
 from columns.records import decode_records, encode_records
 from columns.schema import Schema
 from edgepack.errors import BadInput
 
 IN = "in."
 OUT = "out."
+TOLERANCE = 1e-5  # of fields that a table of tolerances does not name
+
+Tolerance = float | Mapping[str, float]  # one for all fields, or one a field
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class GoldenRows:
         """Read pandas-records JSON. Raises BadInput that names row and field when it does not fit the two schemas."""
         rows = _objects(data)
         given, expected = _split(rows)
-        columns = decode_records(orjson.dumps(given), inputs)
+        columns = decode_records(orjson.dumps(_as_text(given, inputs)), inputs)
         if not any(expected):
             return cls(columns)
         if not all(set(row) == set(outputs.names) for row in expected):
@@ -44,7 +48,7 @@ class GoldenRows:
                 f"golden row {bad} has outputs {_names(expected[bad])}, the pipeline gives {_names(outputs.names)}: "
                 "give all of them in every row, or none"
             )
-        return cls(columns, _expected_columns(expected, outputs))
+        return cls(columns, _expected_columns(_as_text(expected, outputs), outputs))
 
     def encode(self) -> bytes:
         """The one serialization: a row a line, inputs before outputs, each in the order of its schema."""
@@ -82,6 +86,8 @@ class _Worst:
     flips: int = 0
     row: int | None = None
     reason: str | None = None
+    excess: float = 0.0  # the largest distance, as a multiple of its field's tolerance
+    tolerance: float = 0.0  # of the field that the reason names
 
     def flip(self, row: int, field: str, expected: Any, actual: Any, count: int = 1) -> None:
         """A value that must be equal is not: worse than any distance."""
@@ -90,18 +96,21 @@ class _Worst:
             self.reason = f"row {row}, field '{field}': expected {_short(expected)}, found {_short(actual)}"
         self.flips += count
 
-    def distance(self, row: int, field: str, expected: float, actual: float, distances: tuple[float, float]) -> None:
+    def distance(
+        self, row: int, field: str, expected: float, actual: float, distances: tuple[float, float], tolerance: float
+    ) -> None:
         """Two numbers lie apart: absolutely and relatively."""
         absolute, relative = distances
-        self.max_abs = max(self.max_abs, absolute)
-        if relative > self.max_rel:
-            self.max_rel = relative
+        self.max_abs, self.max_rel = max(self.max_abs, absolute), max(self.max_rel, relative)
+        excess = relative / tolerance if tolerance else float("inf") if relative else 0.0
+        if excess > self.excess or (relative and self.reason is None):
+            self.excess, self.tolerance = max(excess, self.excess), tolerance
             if not self.flips:
                 self.row = row
                 self.reason = f"row {row}, field '{field}': expected {expected:.9g}, found {actual:.9g}"
 
 
-def compare(expected: Columns, actual: Columns, tolerance: float) -> Comparison:
+def compare(expected: Columns, actual: Columns, tolerance: Tolerance) -> Comparison:
     """Compare answers field by field. Floating numbers may differ by `tolerance` times max(1, |expected|), all else
     not at all.
 
@@ -112,20 +121,31 @@ def compare(expected: Columns, actual: Columns, tolerance: float) -> Comparison:
             f"{actual.rows} rows of {_names(actual.schema.names)} cannot be compared with "
             f"{expected.rows} rows of {_names(expected.schema.names)}"
         )
+    if expected.schema == actual.schema == JSON_VALUE:
+        expected, actual = _parsed(expected), _parsed(actual)
     worst = _Worst()
     for name in expected.schema.names:
-        _compare_field(name, np.asarray(expected.arrays[name]), np.asarray(actual.arrays[name]), worst)
-    passed = worst.flips == 0 and worst.max_rel <= tolerance
-    reason = None if passed else f"{worst.reason} (tolerance {tolerance:g})"
+        allowed = tolerance_of(name, tolerance)
+        _compare_field(name, np.asarray(expected.arrays[name]), np.asarray(actual.arrays[name]), worst, allowed)
+    passed = worst.flips == 0 and worst.excess <= 1
+    reason = None if passed else f"{worst.reason} (tolerance {worst.tolerance:g})"
     return Comparison(expected.rows, worst.max_abs, worst.max_rel, worst.flips, worst.row, passed, reason)
 
 
-def _compare_field(name: str, expected: np.ndarray[Any, Any], actual: np.ndarray[Any, Any], worst: _Worst) -> None:
+def tolerance_of(field: str, tolerance: Tolerance) -> float:
+    """The tolerance of one field."""
+    return tolerance.get(field, TOLERANCE) if isinstance(tolerance, Mapping) else tolerance
+
+
+def _compare_field(
+    name: str, expected: np.ndarray[Any, Any], actual: np.ndarray[Any, Any], worst: _Worst, tolerance: float
+) -> None:
+    worst.tolerance = worst.tolerance or tolerance
     if expected.dtype == object or actual.dtype == object or expected.shape != actual.shape:
         for row in range(len(expected)):
-            _compare_values(name, row, expected[row], actual[row], worst)
+            _compare_values(name, row, expected[row], actual[row], worst, tolerance)
     elif expected.dtype.kind == "f":
-        _compare_floats(name, expected, actual, worst)
+        _compare_floats(name, expected, actual, worst, tolerance)
     else:
         differs = expected != actual
         if differs.any():
@@ -134,7 +154,12 @@ def _compare_field(name: str, expected: np.ndarray[Any, Any], actual: np.ndarray
 
 
 def _compare_floats(
-    name: str, expected: np.ndarray[Any, Any], actual: np.ndarray[Any, Any], worst: _Worst, first_row: int = 0
+    name: str,
+    expected: np.ndarray[Any, Any],
+    actual: np.ndarray[Any, Any],
+    worst: _Worst,
+    tolerance: float,
+    first_row: int = 0,
 ) -> None:
     if not expected.size:
         return
@@ -151,10 +176,10 @@ def _compare_floats(
         absolute[apart] = relative[apart] = 0.0
     most = tuple(int(i) for i in np.unravel_index(int(relative.argmax()), relative.shape))
     distances = (float(absolute.max()), float(relative[most]))
-    worst.distance(first_row + most[0], name, want[most].item(), got[most].item(), distances)
+    worst.distance(first_row + most[0], name, want[most].item(), got[most].item(), distances, tolerance)
 
 
-def _compare_values(name: str, row: int, expected: Any, actual: Any, worst: _Worst) -> None:
+def _compare_values(name: str, row: int, expected: Any, actual: Any, worst: _Worst, tolerance: float) -> None:
     """Compare values that are not one tensor: ragged lists, strings, structs."""
     want, got = list(_leaves(expected)), list(_leaves(actual))
     if [path for path, _ in want] != [path for path, _ in got]:
@@ -162,7 +187,7 @@ def _compare_values(name: str, row: int, expected: Any, actual: Any, worst: _Wor
         return
     for (_, one), (_, other) in zip(want, got, strict=True):
         if isinstance(one, float) and isinstance(other, float):
-            _compare_floats(name, np.array([one]), np.array([other]), worst, first_row=row)
+            _compare_floats(name, np.array([one]), np.array([other]), worst, tolerance, first_row=row)
         elif one != other:
             worst.flip(row, name, one, other)
 
@@ -232,7 +257,24 @@ def _objects_of(columns: Columns | None, prefix: str, rows: int = 0) -> list[dic
     if columns is None:
         return [{} for _ in range(rows)]
     parsed: list[dict[str, Any]] = orjson.loads(encode_records(columns, "."))
+    if columns.schema == JSON_VALUE:
+        parsed = [{VALUE: orjson.loads(row[VALUE])} for row in parsed]
     return [{prefix + name: row[name] for name in columns.schema.names} for row in parsed]
+
+
+def _as_text(rows: list[dict[str, Any]], schema: Schema) -> list[dict[str, Any]]:
+    """The value of a step without schema stands in the file as it is, and in its column as text."""
+    if schema != JSON_VALUE:
+        return rows
+    return [{name: orjson.dumps(value).decode() for name, value in row.items()} for row in rows]
+
+
+def _parsed(columns: Columns) -> Columns:
+    """JSON texts as values, with members in one order."""
+    column = np.empty(columns.rows, dtype=object)
+    for row, text in enumerate(columns.arrays[VALUE]):
+        column[row] = orjson.loads(orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS))
+    return Columns(columns.schema, {VALUE: column}, columns.rows)
 
 
 def _names(names: Any) -> str:

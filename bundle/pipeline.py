@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from edgepack.errors import BadInput
 
 FORMAT = 1  # raised when an older edgepack would misread a spec
+MOST_WEIGHT = 1_000_000  # of one model in a split
 
+_PYTHON = re.compile(r"3\.[0-9]{1,2}")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 Durability = Literal["commit", "relaxed", "off"]
@@ -38,8 +40,25 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: int = 1
 
 
+class WorkerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a step of the runtime `python` runs: in a worker process of its own, from wheels in the bundle.
+
+    The same for all targets. The wheels differ: those of one target are the blobs of its manifest under
+    `wheels/<step>/` (`wheel_path`), everything the step imports beside the standard library, numpy included.
+    """
+
+    kind: Literal["estimator", "step", "custom"]  # a trained object; process_data(); Inference and InferenceBuilder
+    python: str  # "3.11": major and minor version of the interpreter that the wheels are for
+    requirements: tuple[str, ...] = ()  # what was asked for, as exact pins: for people; the wheels decide
+    options: dict[str, Any] = {}  # of the kind: see runtimes/shim/edgepack_worker/
+
+
 class StepSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model version with its settings. `model` is a path in the bundle; `input` and `output` map field to type."""
+    """A model version with its settings. `input` and `output` map field to type.
+
+    `model` is a path in the bundle: of a file or, for steps with a worker, also of a folder. `sha256` is that of the
+    file, or `bundle.folder_sha256` of the folder's files.
+    """
 
     name: str
     model: str
@@ -51,6 +70,30 @@ class StepSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: Literal["any", "single"] = "any"
     sha256: str = ""
     reason: str | None = None  # why not native
+    worker: WorkerSpec | None = None  # of the runtime `python`
+    routing: RoutingSpec | None = None  # of several models in one step
+
+    @property
+    def every_model(self) -> list[StepSpec]:
+        """All models of the step as steps of one model each; the first is the one that stands for the step."""
+        if self.routing is None:
+            return [self]
+        others = list(self.routing.models.values())
+        return others if self.routing.split else [self, *others]
+
+
+class RoutingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Several models in one step: which of them answers a row, and which only have their answers logged.
+
+    With `split` one of its models answers, by weight; the same value of `key` (`in.<field>` of the pipeline) always
+    meets the same model. Without it the step's own model answers. All models take and give the step's fields; a key
+    that is no feature of the models is a field of the step alone.
+    """
+
+    models: dict[str, StepSpec]
+    split: dict[str, int] = {}
+    key: str | None = None
+    shadow: list[str] = []
 
 
 class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,14 +104,28 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     steps: list[StepSpec]
     validations: dict[str, str] = {}
-    tolerance: float = 1e-5
+    tolerance: float | dict[str, float] = 1e-5  # a table has one for each output field that it names
     log: LogPolicy = LogPolicy()
     resources: Resources = Resources()
     format: int = FORMAT
 
+    @property
+    def python_models(self) -> list[StepSpec]:
+        """All models that run in workers."""
+        return [model for step in self.steps for model in step.every_model if model.worker is not None]
+
     def encode(self) -> bytes:
-        """The one serialization of a spec: JSON, fields in the order above."""
-        return msgspec.json.encode(self)
+        """The one serialization of a spec: JSON, fields in the order above.
+
+        A step without a worker or routing does not mention one: bundles keep the digests they had before there were
+        such.
+        """
+        said = msgspec.to_builtins(self)
+        for step in said["steps"]:
+            for key in ("worker", "routing"):
+                if step[key] is None:
+                    del step[key]
+        return msgspec.json.encode(said)
 
     @classmethod
     def decode(cls, data: bytes) -> PipelineSpec:
@@ -89,10 +146,53 @@ def _check(spec: PipelineSpec) -> None:
         raise BadInput(f"it has format {spec.format}, this version reads {FORMAT}: update edgepack")
     if not spec.steps or not all(step.input and step.output for step in spec.steps):
         raise BadInput("it has no steps, or a step without fields")
-    if not (math.isfinite(spec.tolerance) and spec.tolerance >= 0):
+    for step in spec.steps:
+        _check_worker(step)
+        _check_routing(step)
+    models = [model.name for step in spec.steps for model in step.every_model]
+    if len(set(models)) != len(models):
+        raise BadInput("two of its models have one name")
+    for step in spec.steps:
+        key = step.routing and step.routing.key
+        if key and key.removeprefix("in.") not in spec.steps[0].input:
+            raise BadInput(f"step '{step.name}' splits by '{key}', which is no field of the pipeline's input")
+    tolerances = spec.tolerance.values() if isinstance(spec.tolerance, dict) else [spec.tolerance]
+    if not all(math.isfinite(each) and each >= 0 for each in tolerances):
         raise BadInput(f"its tolerance is {spec.tolerance}")
     for size in (spec.log.max_bytes, spec.resources.memory):
         parse_bytes(size)
+
+
+def _check_worker(step: StepSpec) -> None:
+    if (step.worker is not None) != (step.runtime == "python"):
+        raise BadInput(f"step '{step.name}' has runtime '{step.runtime}': 'python' has a worker, others have none")
+    if step.worker is not None and not _PYTHON.fullmatch(step.worker.python):
+        raise BadInput(f"step '{step.name}' has python '{step.worker.python[:20]}', expected one like '3.11'")
+
+
+def _check_routing(step: StepSpec) -> None:
+    """That a routed step names its models right, and that they take and give what it does."""
+    routing = step.routing
+    if routing is None:
+        return
+    known, chosen = set(routing.models), [*routing.split, *routing.shadow]
+    if known != set(chosen) or len(chosen) != len(known):
+        raise BadInput(f"step '{step.name}' splits between and shadows with other models than it has, or one twice")
+    if not all(1 <= weight <= MOST_WEIGHT for weight in routing.split.values()):
+        raise BadInput(f"step '{step.name}' has a weight that is not 1 to {MOST_WEIGHT}")
+    for name, model in routing.models.items():
+        dns_label(name)
+        _check_worker(model)
+        extra = {} if routing.key is None else {routing.key.removeprefix("in."): None}
+        if model.routing is not None or model.name != name or model.output != step.output:
+            raise BadInput(f"model '{name}' of step '{step.name}' does not give what the step gives")
+        if model.input != step.input and model.input != {k: v for k, v in step.input.items() if k not in extra}:
+            raise BadInput(f"model '{name}' of step '{step.name}' does not take what the step takes")
+
+
+def wheel_path(step: str, file_name: str) -> str:
+    """Where a wheel of a step lies in the bundle of one target."""
+    return f"wheels/{step}/{file_name}"
 
 
 def dns_label(text: str) -> str:

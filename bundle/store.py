@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
+from arch.target import Target
 from bundle import media
 from bundle.bundle import Bundle, check_path
 from bundle.golden import GoldenRows
-from bundle.pipeline import PipelineSpec
+from bundle.pipeline import PipelineSpec, wheel_path
 from columns.schema import Schema
 from durable.files import make_folder, publish
 from edgepack.errors import BadInput
@@ -83,6 +85,11 @@ class OpenBundle:
             raise BadInput(f"'{folder}' is not an unpacked bundle: {media.SPEC_FILE} does not read") from error
 
     @property
+    def target(self) -> Target:
+        """What the bundle was made for."""
+        return Target.read(self._manifest.annotations.get(media.TARGET, ""))
+
+    @property
     def input(self) -> Schema:
         """What the first step takes."""
         return Schema.parse(self.spec.steps[0].input)
@@ -98,6 +105,25 @@ class OpenBundle:
         if found.is_symlink() or not found.is_file():
             raise BadInput(f"bundle '{self.spec.name}' has no file '{path}'")
         return found
+
+    def model(self, path: str) -> Path:
+        """Where a step's model lies: a file, or a folder of files. Raises BadInput as `file` does."""
+        found = self.folder / check_path(path)
+        return found if found.is_dir() and not found.is_symlink() else self.file(path)
+
+    def wheels(self, step: str) -> dict[Path, str]:
+        """The wheels of a step, sorted, with the digests that the manifest has of them."""
+        layers = self._manifest.layers
+        digests = {layer.annotations.get(media.FILEPATH, ""): str(layer.digest) for layer in layers}
+        start = wheel_path(step, "")
+        return {self.file(path): digests[path] for path in sorted(digests) if path.startswith(start)}
+
+    @cached_property
+    def _manifest(self) -> ManifestDocument:
+        try:
+            return msgspec.json.decode(self.file(media.MANIFEST_FILE).read_bytes(), type=ManifestDocument)
+        except msgspec.MsgspecError as error:
+            raise BadInput(f"'{self.folder}' is not an unpacked bundle: {media.MANIFEST_FILE} does not read") from error
 
     def golden(self) -> GoldenRows:
         """The golden rows, with their answers."""

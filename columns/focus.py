@@ -18,17 +18,19 @@ _KNOWN = ("*", *_GROUPS[:4], "check_failures", "meta", "metadata")
 _NOT_NAMED = -1
 
 
-def focus(columns: Columns, chosen: Sequence[str] = (), excluded: Sequence[str] = ()) -> Columns:
+def focus(
+    columns: Columns, chosen: Sequence[str] = (), excluded: Sequence[str] = (), *, others: Sequence[str] = ()
+) -> Columns:
     """The columns that are chosen (all where none is named) and not excluded, in the order they have.
 
-    Raises BadInput for a name that no result has.
+    Raises BadInput for a name that no result has; `others` are columns that results may have and these lack.
     """
     wanted = [_canonical(name) for name in chosen] or ["*"]
     unwanted = [_canonical(name) for name in excluded]
     for name in wanted:
-        _check(columns, name, "dataset")
+        _check(columns, name, "dataset", others)
     for name in unwanted:
-        _check(columns, name.partition(".")[0], "dataset.exclude")
+        _check(columns, name.partition(".")[0], "dataset.exclude", others)
     kept = [name for name in columns.schema.names if _closeness(name, wanted) > _closeness(name, unwanted)]
     return columns if len(kept) == len(columns.schema) else columns.select(kept)
 
@@ -40,8 +42,8 @@ def _canonical(name: str) -> str:
     return "metadata" + dot + rest if group == "meta" else name
 
 
-def _check(columns: Columns, name: str, where: str) -> None:
-    if name == "*" or name in _GROUPS or any(_covers(name, each) for each in columns.schema.names):
+def _check(columns: Columns, name: str, where: str, others: Sequence[str]) -> None:
+    if name == "*" or name in _GROUPS or any(_covers(name, each) for each in (*columns.schema.names, *others)):
         return
     known = f"{', '.join(_KNOWN)}, or one of {columns.schema.listing}"
     raise BadInput(f"{where} '{clip(name)}' is not in the result: choose of {known}", field=where)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from columns._pyarrow import pa
+from columns.columns import is_constant
 from columns.schema import Field
 from columns.types import ListOf, Scalar, StructOf, Type
 from edgepack.errors import BadInput
@@ -34,7 +35,15 @@ def arrow_type(type_: Type) -> Any:
 def to_arrow(field: Field, array: Array) -> Any:
     """The Arrow array of a column. Raises BadInput where it holds more than an Arrow list or text column can."""
     try:
-        return _objects(field.type, array.tolist()) if array.dtype == object else _tensor(field.type, array)
+        if array.dtype != object:
+            return _tensor(field.type, array)
+        if is_constant(array) and field.type == Scalar("string"):
+            return _repeated(field.type, array[0], len(array))
+        if is_constant(array) and array[0] == [] and isinstance(field.type, ListOf) and field.type.size is None:
+            nowhere = pa.py_buffer(np.zeros(len(array) + 1, np.int32))
+            items = [_objects(field.type.item, [])]
+            return pa.Array.from_buffers(arrow_type(field.type), len(array), [None, nowhere], children=items)
+        return _objects(field.type, array.tolist())
     except _TooMuch as error:
         said = f"field '{field.name}' has {error} values or bytes, more than one Arrow column holds"
         raise BadInput(f"{said}: send fewer rows", field=field.name) from None
@@ -71,6 +80,16 @@ def _objects(type_: Type, values: list[Any]) -> Any:
     if type_.name in ("string", "binary"):
         return _texts(type_, values, valid)
     return _numbers(type_, _whole(type_, values), valid)
+
+
+def _repeated(type_: Scalar, text: str, rows: int) -> Any:
+    """The same text in each row."""
+    data = text.encode()
+    if len(data) * rows > _MAX_OFFSET:
+        raise _TooMuch(str(len(data) * rows))
+    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(len(data))
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data * rows)]
+    return pa.Array.from_buffers(arrow_type(type_), rows, buffers)
 
 
 def _lists(type_: ListOf, values: list[Any], valid: Any) -> Any:

@@ -109,6 +109,16 @@ class StructOf:
 Type = Scalar | ListOf | StructOf
 
 
+def rank(type_: Type) -> int:
+    """How many lists stand around the innermost type."""
+    return 1 + rank(type_.item) if isinstance(type_, ListOf) else 0
+
+
+def innermost(type_: Type) -> Scalar | StructOf:
+    """What lists of lists are made of."""
+    return innermost(type_.item) if isinstance(type_, ListOf) else type_
+
+
 def scalars_of(type_: Type) -> Iterator[Scalar]:
     """All scalars a type is made of."""
     if isinstance(type_, Scalar):

@@ -31,7 +31,16 @@ from pathlib import Path
 from durable.catalog import Catalog
 from durable.disk import DISK, Disk
 from durable.files import make_folder, sweep, write_atomically
-from durable.frames import Frame, encode_frame, holes_in, join_frames, length_of, read_frames, whole_frames
+from durable.frames import (
+    FRAME_OVERHEAD,
+    Frame,
+    encode_frame,
+    holes_in,
+    join_frames,
+    length_of,
+    read_frames,
+    whole_frames,
+)
 from durable.sealing import Sealer, Writing
 from durable.segment_names import Gap, Name, Segment
 from edgepack.errors import BadInput, RuntimeFailed, Unreachable
@@ -120,6 +129,21 @@ class SegmentLog:
             segment.end_seq = end
             segment.dirty = not sync
             return first
+
+    def append_at_once(self, payloads: Sequence[tuple[bytes, int]]) -> int | None:
+        """Append without sync, but only if nothing makes us wait for the disk: no other thread at work in the log, and
+        room in the open segment. Else None, and nothing was appended. Raises LogStopped as `append` does.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            segment = self._open
+            needed = sum(len(payload) + FRAME_OVERHEAD for payload, _ in payloads)
+            if segment is None or segment.size + needed > self.segment_bytes:
+                return None
+            return self.append(payloads, sync=False)
+        finally:
+            self._lock.release()
 
     def _encode(self, payloads: Sequence[tuple[bytes, int]], seq: int) -> tuple[bytes, int]:
         pieces = []

@@ -15,6 +15,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,7 @@ import msgspec
 from bundle import media
 from bundle.bundle import Bundle
 from bundle.golden import Comparison
-from bundle.store import faults, unpack
+from bundle.store import OpenBundle, faults, unpack
 from edge_agent.events import event
 from edge_agent.folders import Folders
 from edge_agent.state import Installed, State
@@ -31,6 +32,8 @@ from edgepack.errors import EdgepackError, RuntimeFailed
 from fleet.messages import Assigned
 from oci.digest import Digest
 from oci.image import parse_manifest
+from runtimes.environment import collect as collect_environments
+from runtimes.environment import empty_scratch, environment_names
 
 log = logging.getLogger("edgepack.agent")
 
@@ -106,6 +109,7 @@ class Activator:
         """
         for path in self._folders.bundles.glob(".*"):
             shutil.rmtree(path, ignore_errors=True)
+        empty_scratch(self._folders.environments)
         found = {name: self._restore(name, installed) for name, installed in self._state.installed().items()}
         return {name: reason for name, reason in found.items() if reason}
 
@@ -127,6 +131,18 @@ class Activator:
         for path in list(self._folders.blobs.iterdir()):
             if path.name.partition(".")[0] not in kept:
                 path.unlink(missing_ok=True)
+
+        collect_environments(self._folders.environments, self._environments_of(manifests))
+
+    def _environments_of(self, manifests: Iterable[str]) -> set[str]:
+        """What the python steps of unpacked bundles import."""
+        names: set[str] = set()
+        for folder in (self._folders.bundle(manifest) for manifest in manifests):
+            with suppress(
+                EdgepackError
+            ):  # one that is damaged or not there is fetched again, its environment made again
+                names.update(environment_names(OpenBundle(folder)))
+        return names
 
     def _whole_folder(self, name: str, version: Assigned) -> Path:
         folder = self._folders.bundle(version.manifest)

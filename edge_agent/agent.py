@@ -15,32 +15,36 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from arch.target import Target, host_target
+from arch.facts import read_facts
+from arch.target import Target
 from bundle.bundle import version_of
 from bundle.golden import Comparison
 from durable.folder_lock import FolderLock
 from edge_agent.activate import Activator
 from edge_agent.check_in import CheckIn
-from edge_agent.config import Config
+from edge_agent.config import Config, target_of
 from edge_agent.enrol import bearer_of, ca_of, default_name, enrol, open_hub
 from edge_agent.events import event
 from edge_agent.fetch import BlobSource, Fetcher
+from edge_agent.fit import objections
 from edge_agent.folders import Folders
 from edge_agent.hub_client import HubClient, checked_url
 from edge_agent.imports import import_layout
 from edge_agent.loop import Backoff, Loop
 from edge_agent.serving import ActivePipeline, Serving
 from edge_agent.spools import Spools
-from edge_agent.state import Enrolled, State
+from edge_agent.state import Enrolled, State, Tuning
 from edge_agent.sync import Sync
 from edge_agent.trust import DigestsOnly, Trust
 from edgepack import __version__
 from edgepack.errors import EdgepackError
 from fleet.messages import Assigned
+from runtimes.cpus import using_threads
 from runtimes.pipeline import LoadedPipeline
 from runtimes.trial import run_trial
 
@@ -96,16 +100,29 @@ def connect(folders: Folders, enrolled: Enrolled, stop: threading.Event) -> Conn
 class ServingStage:
     """Loads bundle folders into `Serving`; see `activate.Stage`."""
 
-    def __init__(self, serving: Serving, spools: Spools, partition: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        spools: Spools,
+        partition: Callable[[], str],
+        environments: Path | None = None,
+        tuned: Callable[[str], Tuning | None] = lambda manifest: None,
+    ) -> None:
         self._serving = serving
+        self._tuned = tuned
+        self._environments = environments
         self._spools = spools
         self._partition = partition
 
     def load(self, name: str, folder: Path, version: Assigned) -> Callable[[], None]:
         """See Stage."""
         with ExitStack() as undo:
-            loaded = LoadedPipeline.open(folder)
+            tuning = self._tuned(version.manifest)
+            with using_threads(tuning.threads if tuning else None):
+                loaded = LoadedPipeline.open(folder, self._environments)
             undo.callback(loaded.close)
+            _tell_providers(name, loaded)
+            _tell_workers(name, loaded)
             spool = self._spools.open(name, loaded.spec.log)
             active = ActivePipeline(name, version_of(version.index), version.manifest, loaded, spool, self._partition())
             undo.pop_all()
@@ -123,6 +140,30 @@ class ServingStage:
     def serving(self) -> dict[str, str]:
         """See Stage."""
         return {each.name: each.manifest for each in self._serving.pipelines}
+
+
+def _tell_workers(name: str, loaded: LoadedPipeline) -> None:
+    """Say how confined each python step is, and what it takes."""
+    for runtime in loaded.workers:
+        worker = runtime.worker
+        memory_mib = worker.pss_bytes >> 20
+        event(log, "worker started", pipeline=name, step=worker.job.name, sandbox=worker.sandbox, pss_mib=memory_mib)
+
+
+def _tell_providers(name: str, loaded: LoadedPipeline) -> None:
+    """Say what each step computes on where that is not what the image was built for."""
+    for step, choice in loaded.providers.items():
+        for provider, reason in choice.skipped.items():
+            event(
+                log,
+                "execution provider not used",
+                level=logging.WARNING,
+                pipeline=name,
+                step=step,
+                provider=provider,
+                used=",".join(choice.used),
+                reason=reason,
+            )
 
 
 @dataclass(frozen=True)
@@ -157,7 +198,7 @@ class Agent:
         self._folders = folders
         self._trust = trust
         self._connect = connect
-        self._stage = ServingStage(self.serving, self.spools, self._partition)
+        self._stage = ServingStage(self.serving, self.spools, self._partition, folders.environments, state.tuning)
         self._activator = Activator(folders, state, self._stage, trial)
         self._session: _Session | None = None
         self._session_lock = threading.Lock()
@@ -193,9 +234,9 @@ class Agent:
                 config,
                 folders,
                 state,
-                target=target or host_target(),
+                target=target or target_of(config),
                 trust=trust or DigestsOnly(),
-                trial=trial or (lambda folder: run_trial(folder, config.trial_s)),
+                trial=trial or (lambda folder: run_trial(folder, config.trial_s, folders.environments)),
                 connect=connect,
             )
             stack.callback(agent.spools.close)
@@ -281,7 +322,9 @@ class Agent:
         """Join with the token from flags or environment. Told again later, the identity that is there stays."""
         config, present = self.config, self.state.enrolment()
         if present is None and config.hub and config.token:
-            given = enrol(self._folders, self.state, config.hub, config.token, name=config.name, ca=config.ca)
+            given = enrol(
+                self._folders, self.state, config.hub, config.token, name=config.name, ca=config.ca, target=self.target
+            )
             event(
                 log,
                 "enrolled",
@@ -314,6 +357,7 @@ class Agent:
             self.target,
             self._trust,
             reserve_bytes=self.config.reserve_bytes,
+            objections=partial(objections, facts=read_facts()),
         )
         check_in = CheckIn(
             connection.hub,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from arch.target import Target, host_target
 from edgepack.errors import BadInput
 
 IMAGE_DATA = Path("/persist")  # the volume that our images declare
@@ -22,6 +23,7 @@ class Config:
     hub: str | None = None  # URL; needed once, with a token, to enrol
     token: str | None = None
     name: str | None = None  # at the hub; default: the host's name
+    target: str | None = None  # what the image was built for, `arm/jetson`; default: this machine's plain target
     ca: Path | None = None  # PEM file: the CA of a hub whose certificate this machine does not trust by itself
     bundle: Path | None = None  # OCI layout folder: active until the first assignment
     seal_s: float = 5.0  # seconds between two trips home of the log
@@ -29,6 +31,11 @@ class Config:
     backoff_cap_s: float = 3600.0  # seconds; no wait is longer
     trial_s: float = 120.0  # seconds that a bundle has for its golden rows
     reserve_bytes: int = 64 << 20  # of the disk, never filled by bundles
+    request_s: float = 15.0  # seconds that an inference may take before its client is told to come back
+    receive_s: float = 10.0  # seconds that a client has for the head of a request; for a body longer, by its length
+    body_bytes: int = 64 << 20  # the largest body that is taken
+    infer_threads: int = 2  # that run models which take longer than handing a request over
+    queue: int = 64  # requests that wait for one of these; more are refused at once
     stop_s: float = 5.0  # seconds for work in progress when the agent is told to stop
 
     @classmethod
@@ -52,15 +59,30 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "host": ("EDGEPACK_HOST", str),
     "port": ("EDGEPACK_PORT", int),
     "hub": ("EDGEPACK_HUB", str),
-    "token": ("EDGEPACK_TOKEN", str),
+    "token": ("EDGEPACK_JOIN_TOKEN", str),
     "name": ("EDGEPACK_NAME", str),
+    "target": ("EDGEPACK_TARGET", str),
     "ca": ("EDGEPACK_CA", Path),
     "bundle": ("EDGEPACK_BUNDLE", Path),
     "seal_s": ("EDGEPACK_SEAL_S", float),
     "backoff_first_s": ("EDGEPACK_BACKOFF_FIRST_S", float),
     "trial_s": ("EDGEPACK_TRIAL_S", float),
     "reserve_bytes": ("EDGEPACK_RESERVE_BYTES", int),
+    "request_s": ("EDGEPACK_REQUEST_S", float),
+    "receive_s": ("EDGEPACK_RECEIVE_S", float),
+    "body_bytes": ("EDGEPACK_BODY_BYTES", int),
+    "infer_threads": ("EDGEPACK_INFER_THREADS", int),
+    "queue": ("EDGEPACK_QUEUE", int),
 }
+
+
+def target_of(config: Config) -> Target:
+    """What bundles must be for here. Raises BadInput when the image was built for another architecture."""
+    here = host_target()
+    said = Target.read(config.target) if config.target else here
+    if said.arch != here.arch:
+        raise BadInput(f"EDGEPACK_TARGET is '{said}', this machine is {here.arch}: run the image built for it")
+    return said
 
 
 def default_data() -> Path:

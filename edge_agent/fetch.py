@@ -16,6 +16,7 @@ from typing import Protocol
 from arch.target import Target
 from bundle import media
 from bundle.bundle import SPEC_LIMIT, Bundle
+from bundle.pipeline import PipelineSpec
 from edge_agent.folders import Folders
 from edge_agent.trust import Trust
 from edgepack.errors import BadInput, NotTrusted, RuntimeFailed, Unreachable
@@ -59,14 +60,18 @@ class Fetcher:
         *,
         reserve_bytes: int = 0,
         free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+        objections: Callable[[PipelineSpec, int], list[str]] = lambda spec, size_bytes: [],
     ) -> None:
-        """`reserve_bytes` of the disk are never filled by bundles: they belong to spool and state."""
+        """`reserve_bytes` of the disk are never filled by bundles: they belong to spool and state. `objections` says
+        why a pipeline, with files of so many bytes, does not fit this machine.
+        """
         self._store = Layout(folders.root)
         self._source = source
         self._target = target
         self._trust = trust
         self._reserve_bytes = reserve_bytes
         self._free_bytes = free_bytes
+        self._objections = objections
 
     def fetch(self, name: str, assigned: Assigned) -> Bundle:
         """Bring a bundle here. Raises NotTrusted or BadInput when it must not or cannot run on this device,
@@ -79,12 +84,27 @@ class Fetcher:
         missing = [blob for blob in _blobs_of(document) if not self._is_here(blob)]
         self._check_room(name, missing)
         self._store.add(BytesBlob.of(manifest, IMAGE_MANIFEST))
-        for blob in missing:
-            path = self._store.path(blob.digest)
-            with _answering():
-                self._source.pull_blob(assigned.repository, blob, path)
-            path.chmod(0o444)  # bundles link to it: nobody may write to it again
+        # the spec comes first: by that alone a bundle may be refused
+        missing.sort(key=lambda blob: blob.digest != document.config.digest)
+        for blob in missing[:1]:
+            self._pull(assigned.repository, blob)
+        if self._is_here(document.config):
+            self._check_fit(name, document)
+        for blob in missing[1:]:
+            self._pull(assigned.repository, blob)
         return self.staged(name, assigned)
+
+    def _pull(self, repository: str, blob: Descriptor) -> None:
+        path = self._store.path(blob.digest)
+        with _answering():
+            self._source.pull_blob(repository, blob, path)
+        path.chmod(0o444)  # bundles link to it: nobody may write to it again
+
+    def _check_fit(self, name: str, document: ManifestDocument) -> None:
+        """Refuse by the spec what this machine cannot run."""
+        spec = PipelineSpec.decode(self._store.path(document.config.digest).read_bytes())
+        if faults := self._objections(spec, sum(layer.size for layer in document.layers)):
+            raise BadInput(f"bundle assigned as pipeline '{name}' does not fit this device: {'; '.join(faults)}")
 
     def staged(self, name: str, assigned: Assigned) -> Bundle:
         """Return a bundle whose blobs are all here. Raises NotTrusted when one is missing or does not fit the
@@ -165,7 +185,7 @@ def check_manifest(document: ManifestDocument, name: str, target: Target) -> Non
 def fits(said: str, target: Target) -> bool:
     """Whether a bundle made for one target runs on a device of another. Today: the very same."""
     try:
-        return Target.parse(said) == target
+        return Target.read(said) == target
     except BadInput:
         return False
 

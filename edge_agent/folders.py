@@ -32,6 +32,11 @@ class Folders:
         return self.root / "bundles"
 
     @property
+    def environments(self) -> Path:
+        """What python steps import, unpacked; made again from the bundles' wheels where it is missing."""
+        return self.root / "environments"
+
+    @property
     def spools(self) -> Path:
         """One spool a pipeline."""
         return self.root / "spool"
@@ -47,8 +52,15 @@ class Folders:
 
     def make(self) -> Folders:
         """Make what is missing. Raises BadInput when the data folder cannot be written."""
+        return self._make(self.identity, self.blobs, self.bundles, self.spools)
+
+    def make_identity(self) -> Folders:
+        """Make only what joining a hub needs. Raises BadInput when the data folder cannot be written."""
+        return self._make(self.identity)
+
+    def _make(self, *folders: Path) -> Folders:
         try:
-            for folder in (self.identity, self.blobs, self.bundles, self.spools):
+            for folder in folders:
                 make_folder(folder)
             self.identity.chmod(0o700)
         except OSError as error:

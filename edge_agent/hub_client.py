@@ -136,6 +136,11 @@ class HttpHub:
             # a connection whose answer was not read to its end must not be used again
             answer.release_conn() if len(data) <= ANSWER_LIMIT else answer.close()
         except SSLError as error:
+            if _is_plain_http(error):
+                raise NotTrusted(
+                    f"hub '{self.url}' speaks plain http there: start it with --tls-cert and --tls-key, or give its "
+                    "http:// URL where it runs on this very machine"
+                ) from error
             raise NotTrusted(
                 f"the certificate of hub '{self.url}' was refused: {_reason(error)}; give its CA with --ca"
             ) from error
@@ -175,10 +180,10 @@ def checked_url(text: str) -> str:
         raise BadInput(f"hub '{text}' is not a URL: {error}", field="hub") from error
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
         raise BadInput(f"hub '{text}' is not a URL: expected https://host[:port]", field="hub")
+    place = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     if parts.scheme == "http" and not is_loopback(host):
-        raise BadInput(f"hub '{text}' is another machine and has no TLS: use https://{host}", field="hub")
-    literal = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{literal}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+        raise BadInput(f"hub '{text}' is another machine and has no TLS: use https://{place}", field="hub")
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
 def is_loopback(host: str) -> bool:
@@ -189,6 +194,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_plain_http(error: SSLError) -> bool:
+    """Whether a TLS greeting was answered by something that is no TLS (OpenSSL 3.2 has other words for it)."""
+    said = str(error).lower().replace("_", " ")
+    return "wrong version number" in said or "record layer failure" in said
 
 
 def _reason(error: Exception) -> str:

@@ -24,17 +24,17 @@ class Identity:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def pending(self, in_force: str | None) -> str:
-        """Return a secret that no enrolment has taken yet: the one of an earlier try, or a new one, on disk
-        before it returns.
+    def pending(self, in_force: str | None) -> tuple[str, bool]:
+        """Return a secret that no enrolment has taken yet, and whether it is new: the one of an earlier try, or a new
+        one, on disk before this returns.
         """
         for path in sorted(self._folder.glob(f"{_NAME}*")):
             secret = _read(path)
             if path.name == _file_name(hash_secret(secret)) and hash_secret(secret) != in_force:
-                return secret
+                return secret, False
         secret = make_secret()
         write_atomically(self._folder / _file_name(hash_secret(secret)), f"{secret}\n".encode(), mode=0o600)
-        return secret
+        return secret, True
 
     def secret(self, secret_sha256: str) -> str:
         """Return the secret with this hash. Raises BadInput when the folder does not hold it."""
@@ -59,6 +59,11 @@ class Identity:
         """Return the CA file that was kept for this identity."""
         path = self._ca_path(secret_sha256)
         return path if path.is_file() else None
+
+    def forget(self, secret_sha256: str) -> None:
+        """Delete a secret that no hub has taken, and its CA."""
+        for path in (self._folder / _file_name(secret_sha256), self._ca_path(secret_sha256)):
+            path.unlink(missing_ok=True)
 
     def forget_all_but(self, in_force: str) -> None:
         """Delete what belongs to other identities."""

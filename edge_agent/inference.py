@@ -7,20 +7,30 @@ The columns of a result, in answers and in the log, are those of docs/agent-http
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from columns.arrow_layout import Layouts
 from columns.columns import Columns, constant
 from columns.records import decode_records, encode_records
 from columns.schema import Schema
+from columns.templates import Templates
+from columns.values import object_array
 from edge_agent.serving import ActivePipeline
 from edgepack.errors import BadInput
 from runtimes.pipeline import Outcome
+
+if TYPE_CHECKING:
+    from edge_agent.doors.seam import Call
 
 ARROW_FILE = "application/vnd.apache.arrow.file"
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 RECORDS = "application/json; format=pandas-records"
 JSON = "application/json"
+
+PACED_BYTES = 64 << 10  # of a body: up to this size a request says how fast a pipeline is
 
 _ARROW_MAGIC = (b"ARROW1", b"\xff\xff\xff\xff")  # IPC file; IPC stream ("Encapsulated message format")
 
@@ -29,25 +39,42 @@ class WrongMediaType(BadInput):
     """The body is of a kind that this door does not read."""
 
 
-def infer(active: ActivePipeline, body: bytes, content_type: str, request_id: str) -> Columns:
-    """Answer the rows of one body and log them.
+def infer(active: ActivePipeline, call: Call, read: Callable[[Schema], Columns]) -> Columns:
+    """Answer the rows of one call: `read` makes them of its body, by the pipeline's input schema.
 
+    They are on their way into the log when this returns (`call.logged`): the answer may leave when they are kept.
     Raises BadInput for a body that does not fit, RuntimeFailed when the model cannot run these rows, Unreachable
-    when the log does not take them: no answer may leave then.
+    when the log does not take them or the time for this call is over.
     """
+    call.pipeline = active.name
+    call.check_deadline()
     start = time.perf_counter_ns()
-    inputs = decode(body, content_type, active.loaded.input)
+    inputs = read(active.loaded.input)
     if active.loaded.single_row and inputs.rows != 1:
         raise BadInput(
             f"pipeline '{active.name}' takes one row a request (batch = \"single\"): {inputs.rows} were sent"
         )
     parse_ns = time.perf_counter_ns() - start
-    result = _result(active, inputs, active.loaded.infer(inputs), parse_ns)
-    active.spool.record(result, request_id, bundle=active.manifest)
+    short = active.short_way.result(inputs, parse_ns) if active.short_way is not None else None
+    result, logged, model_ns = (short[0], *short) if short else _long_way(active, call, inputs, parse_ns)
+    if len(call.body) <= PACED_BYTES and not active.loaded.has_shadows:  # those never run in the serving thread
+        active.pace.note(model_ns)
+    call.check_deadline()
+    kept = active.spool.submit(logged, call.request_id, bundle=active.manifest)
+    if kept is not None:
+        call.logged.append(kept)
+    call.rows = result.rows
     return result
 
 
-def decode(body: bytes, content_type: str, schema: Schema) -> Columns:
+def _long_way(active: ActivePipeline, call: Call, inputs: Columns, parse_ns: int) -> tuple[Columns, Columns, int]:
+    """The result, what is logged of it, and the time in the models."""
+    outcome = active.loaded.infer(inputs, is_busy=call.is_busy)
+    result = _result(active, inputs, outcome, parse_ns)
+    return result, _with_shadows(result, outcome), sum(outcome.elapsed_ns)
+
+
+def decode(body: bytes | bytearray, content_type: str, schema: Schema) -> Columns:
     """Read a body as the columns of a schema. Raises WrongMediaType, or BadInput that names row and field.
 
     The type is matched by substring, as published examples double the header's name; none at all is taken
@@ -57,9 +84,7 @@ def decode(body: bytes, content_type: str, schema: Schema) -> Columns:
         raise BadInput("the body is empty: expected rows as pandas-records or Arrow")
     given = content_type.lower()
     if "apache.arrow" in given or (not given and body.startswith(_ARROW_MAGIC)):
-        from columns.arrow import decode_arrow  # pyarrow is 40 MiB: loaded when somebody sends Arrow
-
-        return decode_arrow(body, schema)
+        return _LAYOUTS.decode(body, schema)
     if "json" in given or (not given and body.lstrip()[:1] in (b"[", b"{")):
         return decode_records(body, schema)
     said = f"'{content_type[:100]}'" if given else "missing, and the body is neither JSON nor Arrow"
@@ -69,12 +94,38 @@ def decode(body: bytes, content_type: str, schema: Schema) -> Columns:
 def encode(result: Columns, accept: str, separator: str | None) -> tuple[bytes, str]:
     """Make an answer's body and its media type: JSON, or Arrow where `Accept` asks for it."""
     wanted = accept.lower()
-    if ARROW_FILE in wanted or ARROW_STREAM in wanted:
-        from columns.arrow import encode_arrow
-
-        media_type = ARROW_FILE if ARROW_FILE in wanted else ARROW_STREAM
-        return encode_arrow(result, "file" if media_type == ARROW_FILE else "stream"), media_type
+    if ARROW_FILE in wanted:
+        return _FILES.encode(result), ARROW_FILE
+    if ARROW_STREAM in wanted:
+        return _STREAMS.encode(result), ARROW_STREAM
     return encode_records(result, separator), JSON
+
+
+def outputs_of(active: ActivePipeline, result: Columns) -> Columns:
+    """The outputs of a result, by the pipeline's own names."""
+    schema = active.loaded.output
+    return Columns(schema, {name: result.arrays[f"out.{name}"] for name in schema.names}, result.rows)
+
+
+def _decode_arrow(body: bytes | bytearray, schema: Schema) -> Columns:
+    from columns.arrow import decode_arrow  # pyarrow is 40 MiB: loaded when somebody sends Arrow
+
+    return decode_arrow(body, schema)
+
+
+def _encode_file(result: Columns) -> bytes:
+    from columns.arrow import encode_arrow
+
+    return encode_arrow(result, "file")
+
+
+def _encode_stream(result: Columns) -> bytes:
+    from columns.arrow import encode_arrow
+
+    return encode_arrow(result, "stream")
+
+
+_LAYOUTS, _FILES, _STREAMS = Layouts(_decode_arrow), Templates(_encode_file), Templates(_encode_stream)
 
 
 def blank_result(active: ActivePipeline) -> Columns:
@@ -94,5 +145,18 @@ def _result(active: ActivePipeline, inputs: Columns, outcome: Outcome, parse_ns:
     arrays.update((f"in.{name}", array) for name, array in inputs.arrays.items())
     arrays.update((f"out.{name}", array) for name, array in outcome.outputs.arrays.items())
     arrays.update((f"anomaly.{name}", array) for name, array in anomalies.items())
+    if outcome.models is not None:
+        arrays["metadata.last_model"] = active.last_models[outcome.models]
+    if outcome.left_out:
+        arrays["metadata.dropped"] = constant(object_array([[f"out_{name}" for name in outcome.left_out]]), rows)
     arrays["anomaly.count"] = sum(anomalies.values(), np.zeros(rows, dtype=np.uint32)).astype(np.uint32)
     return Columns(active.result_schema, {name: arrays[name] for name in active.result_schema.names}, rows)
+
+
+def _with_shadows(result: Columns, outcome: Outcome) -> Columns:
+    """The result as it is logged: with the answers of shadow models, which no client sees."""
+    renamed = [
+        outputs.rename({name: f"out_{model}.{name}" for name in outputs.schema.names})
+        for model, outputs in outcome.shadows.items()
+    ]
+    return result.merge(*renamed) if renamed else result

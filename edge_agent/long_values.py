@@ -21,7 +21,7 @@ from columns.types import Scalar, parse_type
 from columns.values import object_array
 
 _DIGEST = parse_type("struct<sha256: string, bytes: int64>")
-_VALUES = ("in.", "out.", "out_")
+VALUES = ("in.", "out.", "out_")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,7 +36,7 @@ def without_long_values(result: Columns, limit: int) -> list[Columns]:
         return [result]
     long = {}
     for field in result.schema:
-        if field.name.startswith(_VALUES):
+        if field.name.startswith(VALUES):
             mask = _long_rows(field, result.arrays[field.name], limit)
             if mask is not None:
                 long[field.name] = mask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from edge_agent.serving import Serving
 
@@ -16,6 +16,7 @@ class Metrics:
     """Counters of one agent. `observe` may be called by several threads at once."""
 
     def __init__(self) -> None:
+        self.queue: Callable[[], int] = lambda: 0  # requests that wait for a thread; the hot path sets it
         self._lock = threading.Lock()
         self._requests: dict[tuple[str, int], int] = {}
         self._rows: dict[str, int] = {}
@@ -26,12 +27,15 @@ class Metrics:
         with self._lock:
             self._requests[pipeline, status] = self._requests.get((pipeline, status), 0) + 1
             self._rows[pipeline] = self._rows.get(pipeline, 0) + rows
-            self._latency.setdefault(pipeline, _Histogram()).add(seconds)
+            if pipeline not in self._latency:
+                self._latency[pipeline] = _Histogram()
+            self._latency[pipeline].add(seconds)
 
     def render(self, serving: Serving) -> str:
         """All figures as text."""
         with self._lock:
             lines = list(self._counted())
+        lines += _family("edgepack_queue", "gauge", "Requests that wait for a thread.", [({}, self.queue())])
         lines += _of_pipelines(serving)
         return "\n".join(lines) + "\n"
 
@@ -74,10 +78,41 @@ def _of_pipelines(serving: Serving) -> Iterator[str]:
     yield from _family(
         "edgepack_ready", "gauge", "1 when every pipeline is loaded.", [({}, int(not serving.waiting_for))]
     )
+    yield from _workers(serving)
+    yield from _family("edgepack_provider", "gauge", "1 for what a step computes on, else 0.", _providers(serving))
     stats = [(pipeline.name, pipeline.spool.stats()) for pipeline in pipelines]
     for figure in sorted({figure for _, each in stats for figure in each}):
         samples = [({"pipeline": name}, each[figure]) for name, each in stats if figure in each]
         yield from _family(f"edgepack_spool_{figure}", "gauge", f"Of the inference log: {figure}.", samples)
+
+
+def _workers(serving: Serving) -> Iterator[str]:
+    """What the processes of python steps do and take."""
+    found = [
+        (
+            {"pipeline": pipeline.name, "step": runtime.worker.job.name, "sandbox": runtime.worker.sandbox},
+            runtime.worker,
+        )
+        for pipeline in serving.pipelines
+        for runtime in pipeline.loaded.workers
+    ]
+    up = [(labels, int(worker.pid is not None)) for labels, worker in found]
+    yield from _family("edgepack_worker_up", "gauge", "1 when the step's process answers.", up)
+    restarts = [(labels, worker.restarts) for labels, worker in found]
+    yield from _family("edgepack_worker_restarts_total", "counter", "Times the process was started again.", restarts)
+    memory = [(labels, worker.pss_bytes) for labels, worker in found]
+    yield from _family("edgepack_worker_pss_bytes", "gauge", "Its proportional share of memory.", memory)
+
+
+def _providers(serving: Serving) -> list[tuple[dict[str, str], float]]:
+    """A line a step and execution provider: 0, with the reason, for one that was asked for and is not used."""
+    lines: list[tuple[dict[str, str], float]] = []
+    for pipeline in serving.pipelines:
+        for step, choice in pipeline.loaded.providers.items():
+            said = {"pipeline": pipeline.name, "step": step}
+            lines += [({**said, "provider": name}, 1) for name in choice.used]
+            lines += [({**said, "provider": name, "reason": why}, 0) for name, why in choice.skipped.items()]
+    return lines
 
 
 def _family(name: str, kind: str, words: str, samples: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:

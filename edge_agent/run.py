@@ -6,11 +6,12 @@ stop.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -30,22 +31,33 @@ def run_agent(
     trial: bool = True,
     strict: bool = False,
     ready: Callable[[Agent, str], None] = lambda agent, url: None,
+    stop: Stop | None = None,
 ) -> int:
     """Serve until SIGTERM (returns 0) or SIGINT (returns 130). `ready` is called once with the agent and its URL.
 
-    `trial` and `strict` are those of `Agent.begin`. Raises BadInput for a data folder in use, a port in use, a bundle
+    `trial` and `strict` are those of `Agent.begin`. `stop` is given by whoever has work of his own to do before, and
+    listens for signals already. Raises BadInput for a data folder in use, a port in use, a bundle
     folder that is none.
     """
-    from edge_agent.doors import make_app
-    from edge_agent.server import Server
+    from edge_agent.doors import TABLE, make_app
+    from edge_agent.hot_path import HotPath
+    from edge_agent.metrics import Metrics
+    from edge_agent.server import Limits, Server
 
-    with _stopped_by_signal() as stop, Agent.open(config) as agent:
+    with ExitStack() as stack:
+        stop = stop or stack.enter_context(stopped_by_signal())
+        agent = stack.enter_context(Agent.open(config))
         agent.expect()
-        with Server(make_app(agent.serving), config.host, config.port) as server:
+        metrics = Metrics()
+        hot = HotPath(TABLE, agent.serving, metrics, threads=max(1, config.infer_threads), queue=config.queue)
+        limits = Limits(body_bytes=config.body_bytes, receive_s=config.receive_s, request_s=config.request_s)
+        application = make_app(agent.serving, metrics)
+        with Server(application, config.host, config.port, hot=hot, limits=limits) as server:
             agent.state.beat(url=server.url)
             agent.begin(bundles, trial=trial, strict=strict)
             stop.calmly()
             agent.start()
+            _calm_collector()
             event(
                 log,
                 "serving",
@@ -60,7 +72,16 @@ def run_agent(
     return stop.code
 
 
-class _Stop:
+def _calm_collector() -> None:
+    """Keep the garbage collector from what is there for good, and from looking every few requests: these make no
+    cycles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+class Stop:
     """What a signal does: while the agent starts it ends the program at once, afterwards in order."""
 
     def __init__(self) -> None:
@@ -69,8 +90,10 @@ class _Stop:
         self._event = threading.Event()
 
     def calmly(self) -> None:
-        """From now on a signal is only noted."""
+        """From now on a signal is only noted. One that came before and got lost on its way is heard now."""
         self._is_calm = True
+        if self._event.is_set():  # raised inside a callback whose errors Python ignores
+            raise KeyboardInterrupt if self.code else SystemExit(0)
 
     def wait(self) -> bool:
         """Wait for a signal; False when it takes long (a wait without end would keep Python from its handlers)."""
@@ -85,8 +108,9 @@ class _Stop:
 
 
 @contextmanager
-def _stopped_by_signal() -> Iterator[_Stop]:
-    stop = _Stop()
+def stopped_by_signal() -> Iterator[Stop]:
+    """Listen for SIGINT and SIGTERM."""
+    stop = Stop()
     before = {number: signal.signal(number, stop.take) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

@@ -1,67 +1,103 @@
-"""`Server`: what is under the doors: cheroot with our limits, one process, a thread a request in progress.
+"""`Server`: what is under the doors: one thread that serves all connections, and threads for what takes long.
 
-One process, so that the log can gather the rows of all threads into one write. cheroot speaks plain text
-when it refuses a request before the application sees it; here those answers are JSON like all others.
+The serving thread reads requests and writes answers (epoll, HTTP/1.1 by `edge_agent.http1`). Inference goes to the hot
+path; every other request, and one without a hot path, to a WSGI application in a thread that borrows the socket.
+Why a server of our own: docs/decisions, "serving path".
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import re
+import os
+import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any
 
-import orjson
-from cheroot import wsgi
-from cheroot.server import HTTPConnection, HTTPRequest, KnownLengthRFile
-
+from edge_agent.connection import Connection, State
+from edge_agent.doors.seam import Answer, error_body
+from edge_agent.hot_path import HotPath
+from edge_agent.http1 import AnswerHeads, Head, parse_head
+from edge_agent.threads import Threads
+from edge_agent.wsgi import Application, Reply, environ_of
 from edgepack.errors import BadInput
 
-BODY_LIMIT = 64 << 20  # bytes
-HEADER_LIMIT = 16 << 10  # bytes
-THREADS = 16
-
-_TIMEOUT_S = 10  # of one read or write, and of an idle connection
-_STOP_S = 8  # for requests in progress when the server stops: below the 10 s that `docker stop` grants
-_LINGER_S = 2  # for a client that still sends a body nobody wants
-_IDLE_CONNECTIONS = 1024
-_LONGEST_CHUNK_LINE = 4096  # bytes: a chunk's length with extensions, or a trailer
+_STOP_S = 8.0  # for requests in progress when the server stops: below the 10 s that `docker stop` grants
+_TICK_S = 0.2  # how exactly deadlines are kept
+_KEPT_HEADS = 256
+_LONGEST_KEPT_HEAD = 2048
+_BACKLOG = 512
+_COPIED = 1 << 16  # bytes of an answer: up to here one piece is sent sooner than several
 
 log = logging.getLogger("edgepack.agent")
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
+@dataclass(frozen=True)
+class Limits:
+    """What one client may ask of the server."""
 
-class BodyTooLarge(BadInput):
-    """The body is larger than this server takes."""
+    body_bytes: int = 64 << 20
+    bodies_bytes: int = 512 << 20  # of all large bodies at once
+    header_bytes: int = 16 << 10
+    connections: int = 1024
+    receive_s: float = 10.0  # for a head; a body has longer, by its length; for an answer to be taken
+    idle_s: float = 60.0
+    request_s: float = 15.0  # from the whole request to its answer, inference only
+    threads: int = 16  # for what is not inference
+    queue: int = 64  # requests that wait for one of these
 
 
 class Server:
     """Bound when made, answering from `start` to `stop`; port 0 takes any that is free."""
 
-    def __init__(self, application: Application, host: str, port: int, threads: int = THREADS) -> None:
-        self._cheroot = _Cheroot((host, port), application, threads)
-        try:
-            self._cheroot.prepare()
-        except OSError as error:
-            raise BadInput(_why_not_bound(host, port, error), field="port") from error
-        self._thread = threading.Thread(target=self._cheroot.serve, name="doors", daemon=True)
+    def __init__(
+        self,
+        application: Application,
+        host: str,
+        port: int,
+        *,
+        hot: HotPath | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.now = time.monotonic()
+        self._application, self._hot = application, hot
+        self._socket = _bound(host, port)
+        self._address: tuple[str, int] = self._socket.getsockname()[:2]
+        self._threads = Threads("doors", self.limits.threads, self.limits.queue)
+        self._epoll = select.epoll()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._connections: dict[int, Connection] = {}
+        self._heads: dict[bytes, Head] = {}
+        self._answer_heads = AnswerHeads()
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._is_awake = False
+        self._held = 0
+        self._stopping: float | None = None  # when to give up
+        self._accepts = True
+        self._thread = threading.Thread(target=self._run, name="serve", daemon=True)
+        if hot is not None:
+            hot.connect(self._finish, self.call_soon)
+
+    # For those who run it
 
     @property
     def url(self) -> str:
         """Where it answers, for a client on this machine."""
-        host, port = self._cheroot.bind_addr[:2]
+        host, port = self._address
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def port(self) -> int:
         """The port, also when 0 was asked for."""
-        return int(self._cheroot.bind_addr[1])
+        return self._address[1]
 
     def start(self) -> Server:
         """Answer, in a thread of its own."""
@@ -70,9 +106,11 @@ class Server:
 
     def stop(self) -> None:
         """Take no more requests, end those in progress, and return."""
-        self._cheroot.stop()
         if self._thread.is_alive():
+            self.call_soon(self._begin_stop)
             self._thread.join()
+        else:
+            self._close()
 
     def __enter__(self) -> Server:
         return self.start()
@@ -82,139 +120,254 @@ class Server:
     ) -> None:
         self.stop()
 
+    # For connections, in the serving thread
 
-class _Request(HTTPRequest):
-    """cheroot's request with JSON refusals, strict body lengths, and no body left in the pipe."""
+    def head_of(self, data: bytes) -> Head:
+        """The parsed head; a client repeats its own, so the last ones are kept. Raises Refused."""
+        head = self._heads.get(data)
+        if head is None:
+            head = parse_head(data)
+            head.found = (self._hot.find(head) if self._hot else None) or False
+            if len(data) <= _LONGEST_KEPT_HEAD and "x-request-id" not in head.headers:
+                if len(self._heads) >= _KEPT_HEADS:
+                    self._heads.clear()
+                self._heads[data] = head
+        return head
 
-    def read_request_headers(self) -> bool:
-        try:
-            if not super().read_request_headers():  # type: ignore[no-untyped-call]
-                return False
-        except UnboundLocalError:  # cheroot's, over a first header line that continues none
-            self.simple_response("400 Bad Request", "a header line continues none")
+    def on_request(self, connection: Connection, head: Head, body: bytes | bytearray) -> None:
+        """A request is whole."""
+        connection.state, connection.deadline = State.BUSY, self.now + self.limits.request_s
+        connection.stays = head.keeps_alive and self._stopping is None
+        if head.found:
+            self._hot.take(connection, head, body, head.found)  # type: ignore[union-attr]  # it found the route
+            return
+        connection.deadline = float("inf")  # the log may stream for long; each write has a deadline of its own
+        if not self._threads.submit(partial(self._lend, connection, head, body)):
+            self._answer(connection, Answer(error_body(503, "too many requests at once"), status=503), ())
+
+    def watch(self, connection: Connection, mask: int) -> None:
+        """Be told of these events."""
+        if connection.mask != mask and not connection.is_gone:
+            self._epoll.modify(connection.sock.fileno(), mask)
+            connection.mask = mask
+
+    def unwatch(self, connection: Connection) -> None:
+        """Be told of nothing more."""
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(connection.sock.fileno())
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is about to be closed."""
+        self._connections.pop(connection.sock.fileno(), None)
+        if not connection.is_gone:
+            self.unwatch(connection)
+        if not self._accepts and self._stopping is None:
+            self._epoll.modify(self._socket.fileno(), select.EPOLLIN)
+            self._accepts = True
+
+    def hold(self, size: int) -> bool:
+        """Set room aside for a large body; False where there is none now."""
+        if self._held + size > self.limits.bodies_bytes:
             return False
-        length = self.inheaders.get(b"Content-Length")
-        if length is not None and (not length.isdigit() or self.chunked_read):
-            # int() takes '+5', '-5', '1_0'; two lengths at once is how requests are smuggled (RFC 9112 §6.3)
-            self.simple_response("400 Bad Request", "Content-Length is not one plain number of bytes")
-            return False
+        self._held += size
         return True
 
-    def respond(self) -> None:
-        """As cheroot's, with a strict reader of chunked bodies."""
-        if self.chunked_read:
-            self.rfile = ChunkedBody(self.conn.rfile, self.server.max_request_body_size)
-        else:
-            self.rfile = KnownLengthRFile(self.conn.rfile, int(self.inheaders.get(b"Content-Length", 0)))
-        self.server.gateway(self).respond()
-        self.ensure_headers_sent()
-        if self.chunked_write:
-            self.conn.wfile.write(b"0\r\n\r\n")
-        if self.chunked_read and not self.rfile.ended:
-            self.close_connection = True
-            _linger(self.conn.socket)
+    def release(self, size: int) -> None:
+        """Give such room back."""
+        self._held -= size
 
-    def simple_response(self, status: str, msg: str = "") -> None:
-        self.close_connection = True
-        body = error_body(int(status[:3]), msg or status[4:])
-        head = f"{self.server.protocol} {status}\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    def soon(self, task: Callable[[], None]) -> None:
+        """Do something later in this turn."""
+        self._tasks.append(task)
+
+    def on_late(self, connection: Connection) -> None:
+        """A request has taken too long."""
+        if self._hot is not None and connection.request is not None:
+            self._hot.on_late(connection)
+
+    def refusal(self, status: int, message: str) -> bytes:
+        """The whole answer to what is no request."""
+        body = error_body(status, message)
+        more = (("Retry-After", "1"),) if status == 503 else ()
+        return self._answer_heads.whole(status, "application/json", len(body), more, close=True) + body
+
+    # For other threads
+
+    def call_soon(self, task: Callable[[], None]) -> None:
+        """Have something done in the serving thread."""
+        self._tasks.append(task)
+        if not self._is_awake and threading.current_thread() is not self._thread:
+            self._is_awake = True
+            with contextlib.suppress(OSError):  # a full pipe wakes as well
+                os.write(self._wake_write, b"1")
+
+    # The serving thread
+
+    def _run(self) -> None:
+        self._epoll.register(self._socket.fileno(), select.EPOLLIN)
+        self._epoll.register(self._wake_read, select.EPOLLIN)
+        listening, woken, next_tick = self._socket.fileno(), self._wake_read, 0.0
+        connections = self._connections
+        while self._stopping is None or (connections and self.now < self._stopping):
+            events = self._epoll.poll(_TICK_S)
+            self.now = time.monotonic()
+            for handle, mask in events:
+                connection = connections.get(handle)
+                if connection is not None:
+                    self._on_event(connection, mask)
+                elif handle == listening:
+                    self._accept()
+                elif handle == woken:
+                    os.read(woken, 4096)
+                    self._is_awake = False  # in this order: a task of before is done below, one of now wakes again
+            self._end_turn()
+            if self.now >= next_tick:
+                next_tick = self.now + _TICK_S
+                self._tick()
+        self._close()
+
+    def _on_event(self, connection: Connection, mask: int) -> None:
         try:
-            self.conn.wfile.write(head.encode("latin-1") + body)
-        except OSError:
+            connection.on_event(mask)
+        except Exception:
+            log.exception("fault of ours on a connection")
+            connection.close()
+
+    def _end_turn(self) -> None:
+        """Write the rows of this turn, then do what is due, which may lead to more of both."""
+        if self._hot is not None:
+            self._hot.flush()
+        for _ in range(len(self._tasks) + 64):
+            if not self._tasks:
+                return
+            try:
+                self._tasks.popleft()()
+            except Exception:
+                log.exception("fault of ours in the serving thread")
+            if not self._tasks and self._hot is not None:
+                self._hot.flush()
+        os.write(self._wake_write, b"1")  # more is due: look at the sockets in between, without sleeping
+
+    def _tick(self) -> None:
+        late = [each for each in self._connections.values() if each.deadline < self.now]
+        for connection in late:
+            connection.on_deadline()
+
+    def _accept(self) -> None:
+        for _ in range(64):
+            try:
+                sock, _address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as error:  # no file handles left: those who wait are taken when a connection ends
+                log.warning("no more connections can be taken: %s", error)
+                self._pause()
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = self._connections[sock.fileno()] = Connection(self, sock)
+            self._epoll.register(sock.fileno(), select.EPOLLIN)
+            if len(self._connections) >= self.limits.connections and not self._make_room(connection):
+                self._pause()
+                return
+
+    def _make_room(self, newest: Connection) -> bool:
+        """Close the connection that has been idle longest."""
+        idle = [each for each in self._connections.values() if each.state is State.IDLE and each is not newest]
+        if not idle:
+            return False
+        min(idle, key=lambda each: each.deadline).close()
+        return True
+
+    def _pause(self) -> None:
+        self._epoll.modify(self._socket.fileno(), 0)
+        self._accepts = False
+
+    # Answers
+
+    def _finish(self, connection: Connection, answer: Answer, request_id: str) -> None:
+        self._answer(connection, answer, (("X-Request-Id", request_id), *answer.headers))
+
+    def _answer(self, connection: Connection, answer: Answer, headers: Iterable[tuple[str, str]]) -> None:
+        if connection.is_gone:
+            connection.close()
             return
-        if status.startswith("413"):
-            _linger(self.conn.socket)
+        body = answer.body
+        if isinstance(body, (bytes, bytearray, memoryview)):
+            body = (body,)
+        length = sum(map(len, body))
+        close = not connection.stays
+        head = self._answer_heads.whole(answer.status, answer.media_type, length, headers, close=close)
+        if length < _COPIED:
+            connection.write(b"".join((head, *body)))
+        else:
+            connection.write_pieces((head, *body))
 
-
-class ChunkedBody:
-    """A chunked body, by the letter of RFC 9112 §7.1: cheroot's reader takes '-5', '0x5' and '1_0' for sizes."""
-
-    def __init__(self, stream: Any, limit: int) -> None:
-        self._stream, self._limit = stream, limit
-        self.ended = False
-
-    def read(self, size: int = -1) -> bytes:
-        """The whole body, whatever `size` says. Raises BadInput for what is no chunk, BodyTooLarge above the limit."""
-        parts, left = [], self._limit
-        while not self.ended and (length := self._next_length()):
-            left -= length
-            if left < 0:
-                raise BodyTooLarge(f"the body is larger than {self._limit >> 20} MiB: send fewer rows at once")
-            parts.append(self._stream.read(length))
-            if len(parts[-1]) != length or self._stream.read(2) != b"\r\n":
-                raise BadInput("the body is cut short in the middle of a chunk")
-        self._skip_trailers()
-        return b"".join(parts)
-
-    def _next_length(self) -> int:
-        line = self._stream.readline(_LONGEST_CHUNK_LINE)
-        digits = line.split(b";", 1)[0].strip()
-        if not line.endswith(b"\r\n") or not re.fullmatch(rb"[0-9A-Fa-f]{1,15}", digits):
-            raise BadInput("the body is badly chunked: expected the length of the next chunk in hexadecimal digits")
-        return int(digits, 16)
-
-    def _skip_trailers(self) -> None:
-        while not self.ended:
-            line = self._stream.readline(_LONGEST_CHUNK_LINE)
-            if not line.endswith(b"\r\n"):
-                raise BadInput("the body is cut short behind its last chunk")
-            self.ended = line == b"\r\n"
-
-
-class _Connection(HTTPConnection):
-    RequestHandlerClass = _Request
-
-
-class _Cheroot(wsgi.Server):
-    ConnectionClass = _Connection
-    keep_alive_conn_limit = _IDLE_CONNECTIONS
-    expiration_interval = 0.2  # seconds; also what a stop waits for at most
-    max_request_header_size = HEADER_LIMIT
-    max_request_body_size = BODY_LIMIT
-    nodelay = True
-
-    def __init__(self, address: tuple[str, int], application: Application, threads: int) -> None:
-        super().__init__(
-            address,
-            application,
-            numthreads=threads,
-            server_name="edgepack",
-            request_queue_size=128,
-            timeout=_TIMEOUT_S,
-            shutdown_timeout=_STOP_S,
-        )
-
-    @staticmethod
-    def bind_socket(socket_: socket.socket, bind_addr: Any) -> socket.socket:
-        """Bind, and leave no socket open where that fails."""
+    def _lend(self, connection: Connection, head: Head, body: bytes | bytearray) -> None:
+        """In a thread: let the application answer on the connection's socket."""
+        stays = False
         try:
-            socket_.bind(bind_addr)
+            connection.sock.settimeout(self.limits.receive_s)
+            client = str(connection.sock.getpeername()[0])
+            reply = Reply(self._answer_heads, head, connection.sock.sendall, close=not connection.stays)
+            stays = reply.run(self._application, environ_of(head, body, self._address, client))
         except OSError:
-            socket_.close()
-            raise
-        return socket_
+            log.debug("a client went away before it had its answer")
+        finally:
+            self.call_soon(partial(self._take_back, connection, stays))
 
-    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """A client that goes away or sends garbage is no event; a fault of ours is."""
-        log.log(level if level >= logging.ERROR else logging.DEBUG, "http server: %s", msg, exc_info=traceback)
+    def _take_back(self, connection: Connection, stays: bool) -> None:
+        connection.stays = stays and self._stopping is None
+        with contextlib.suppress(OSError):
+            connection.sock.setblocking(False)
+        connection.write(b"")
+
+    # The end
+
+    def _begin_stop(self) -> None:
+        self._stopping = self.now + _STOP_S
+        self._epoll.unregister(self._socket.fileno())
+        self._socket.close()
+        for connection in list(self._connections.values()):
+            if connection.state in (State.IDLE, State.LINGERING):
+                connection.close()
+            else:
+                connection.stays = False
+
+    def _close(self) -> None:
+        if self._epoll.closed:
+            return
+        self._is_awake = True  # nobody writes to the pipe any more
+        for connection in list(self._connections.values()):
+            connection.close()
+        self._threads.stop()
+        if self._hot is not None:
+            self._hot.stop()
+        self._socket.close()
+        self._epoll.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
 
-def error_body(code: int, message: str) -> bytes:
-    """The JSON of every error answer of the agent."""
-    return orjson.dumps({"code": code, "status": "Error", "error": message, "source": "agent"})
-
-
-def _linger(connection: socket.socket) -> None:
-    """Read on for a moment: closing with bytes unread resets the connection before the answer is seen."""
-    deadline = time.monotonic() + _LINGER_S
+def _bound(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises BadInput that says why there is none."""
     try:
-        connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(_LINGER_S)
-        while time.monotonic() < deadline and connection.recv(1 << 16):
-            pass
-    except OSError:
-        return
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, kind, protocol)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            found.bind(address)
+            found.listen(_BACKLOG)
+            found.setblocking(False)
+        except OSError:
+            found.close()
+            raise
+    except OSError as error:
+        raise BadInput(_why_not_bound(host, port, error), field="port") from error
+    return found
 
 
 def _why_not_bound(host: str, port: int, error: OSError) -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -22,7 +21,9 @@ import numpy as np
 
 from columns.columns import Columns
 from columns.schema import Field, Schema
+from columns.types import ListOf, innermost
 from columns.values import object_array
+from edge_agent.quick import ShortWay
 from edgepack.errors import BadInput, Unreachable
 from runtimes.pipeline import LoadedPipeline
 
@@ -44,11 +45,31 @@ class NotReady(Unreachable):
     """The pipeline is known but not loaded yet: asking again shortly may help."""
 
 
+class Late(Unreachable):
+    """The time that a request may take is over."""
+
+
+class Kept(Protocol):
+    """Rows on their way into the log."""
+
+    def wait(self) -> object:
+        """Return when they are as durable as the policy asks. Raises Unreachable if they never will be."""
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Call back, from any thread, once `wait` would not block."""
+
+    def flush(self) -> None:
+        """See to it that it comes to that, without waiting."""
+
+
 class Spool(Protocol):
     """A pipeline's inference log, as far as serving needs it."""
 
     def record(self, result: Columns, request_id: str = "", *, bundle: str = "") -> int | None:
         """Keep the rows as the log policy asks: then the answer may leave. Raises Unreachable if it may not."""
+
+    def submit(self, result: Columns, request_id: str = "", *, bundle: str = "") -> Kept | None:
+        """As `record`, without waiting; None where nothing is logged."""
 
     def rows(self, after_seq: int | None = None, limit: int | None = None) -> Iterator[Columns]:
         """The rows still kept, oldest first."""
@@ -91,37 +112,99 @@ class ActivePipeline:
         )
 
     @cached_property
+    def flat_schema(self) -> Schema:
+        """The columns of a logged row of tensors that need not be rows: fields flat, their shapes beside them."""
+        fields = (
+            Field(each.name, ListOf(innermost(each.type))) if each.name.startswith(("in.", "out.")) else each
+            for each in self.result_schema
+        )
+        return Schema((*fields, *Schema.parse({"metadata.shapes": "string"})))
+
+    @cached_property
+    def short_way(self) -> ShortWay | None:
+        """The short way through it, if it has one."""
+        return ShortWay.of(self)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """How long requests take here."""
+        return Pace()
+
+    @cached_property
     def lasting_columns(self) -> dict[str, np.ndarray]:
         """What every result of this pipeline says alike, as columns of one row."""
-        last = self.loaded.spec.steps[-1]
-        last_model = msgspec.json.encode({"model_name": last.name, "model_sha": last.sha256})
         return {
-            "metadata.last_model": object_array([last_model.decode()]),
+            "metadata.last_model": self.last_models[:1],
             "metadata.pipeline_version": object_array([self.version]),
             "metadata.partition": object_array([self.partition]),
             "metadata.dropped": object_array([[]]),
         }
 
+    @cached_property
+    def last_models(self) -> np.ndarray:
+        """What results say of each model of the last step, by the index that `Outcome.models` gives."""
+        said = [{"model_name": step.name, "model_sha": step.sha256} for step in self.loaded.last_models]
+        return object_array([msgspec.json.encode(each).decode() for each in said])
+
     @property
     def models(self) -> tuple[ServedModel, ...]:
         """The models, in the order of the steps."""
         return tuple(
-            ServedModel(step.name, step.sha256, str(uuid.uuid5(_MODEL_VERSIONS, step.sha256 or step.name)))
+            ServedModel(model.name, model.sha256, str(uuid.uuid5(_MODEL_VERSIONS, model.sha256 or model.name)))
             for step in self.loaded.spec.steps
+            for model in step.every_model
         )
+
+
+class Pace:
+    """How long small requests take in a pipeline's models: the shortest of late, as waiting for others is no work."""
+
+    QUICK_NS = 200_000
+
+    def __init__(self) -> None:
+        self.shortest_ns = 0.0  # 0: not known yet
+
+    def note(self, model_ns: int) -> None:
+        """Take one request into account; an old record fades by a twentieth with each."""
+        known = self.shortest_ns
+        self.shortest_ns = float(model_ns) if not known else min(known * 1.05, model_ns)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a request is over sooner than it is worth to hand it to a thread. The first one is not."""
+        return 0 < self.shortest_ns < self.QUICK_NS
 
 
 class _Slot:
     """A pipeline with the number of requests it has on lease."""
 
     def __init__(self, active: ActivePipeline) -> None:
-        self.active = active
+        self.active, self.pace = active, active.pace
         self.leases = 0
         self.retired = False
 
     @property
     def is_done(self) -> bool:
         return self.retired and self.leases == 0
+
+
+class _Lease:
+    """A pipeline held for one request, to the end of a `with` block."""
+
+    __slots__ = ("_lock", "_slot")
+
+    def __init__(self, lock: threading.Lock, slot: _Slot) -> None:
+        self._lock, self._slot = lock, slot
+
+    def __enter__(self) -> ActivePipeline:
+        return self._slot.active
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._slot.leases -= 1
+            done = self._slot.is_done
+        if done:
+            self._slot.active.loaded.close()
 
 
 class Serving:
@@ -173,20 +256,19 @@ class Serving:
         for name in self.names:
             self.remove(name)
 
-    @contextmanager
-    def lease(self, name: str | None) -> Iterator[ActivePipeline]:
+    def is_quick(self, name: str | None) -> bool:
+        """Whether a small request to this pipeline is over sooner than it would be handed to a thread."""
+        slot = self._slots.get(name) if name is not None else next(iter(self._slots.values()), None)
+        if slot is None:
+            return True  # the answer is a refusal, which is quick
+        return slot.pace.is_quick and not slot.active.loaded.workers  # users' code may hang whenever it likes
+
+    def lease(self, name: str | None) -> _Lease:
         """Hold a pipeline for a request; None is the only one. Raises NotServed, NotReady while it loads."""
         with self._lock:
             slot = self._slots[self._resolve(name)]
             slot.leases += 1
-        try:
-            yield slot.active
-        finally:
-            with self._lock:
-                slot.leases -= 1
-                done = slot.is_done
-            if done:
-                slot.active.loaded.close()
+        return _Lease(self._lock, slot)
 
     def _retire(self, slot: _Slot | None) -> None:
         if slot is None:
@@ -200,11 +282,11 @@ class Serving:
     def _resolve(self, name: str | None) -> str:
         if name in self._slots:
             return name
+        if name is None and len(self._slots) == 1:
+            return next(iter(self._slots))
         if name in self._awaited or not self._slots:
             raise NotReady(f"not ready: {self.waiting_for}", retry_after_s=1)
         served = ", ".join(f"'{each}'" for each in self.names)
         if name is not None:
             raise NotServed(f"pipeline '{name[:100]}' is not served here: there is {served}", field="pipeline")
-        if len(self._slots) > 1:
-            raise NotServed(f"several pipelines are served, choose one by its path: {served}", field="pipeline")
-        return self.names[0]
+        raise NotServed(f"several pipelines are served, choose one by its path: {served}", field="pipeline")

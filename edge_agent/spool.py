@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,54 @@ from bundle.pipeline import LogPolicy, parse_bytes
 from columns.columns import Columns, constant
 from columns.raw import decode_raw, encode_raw
 from columns.schema import Field, Schema
+from columns.templates import Templates
 from columns.types import Scalar
 from durable.disk import DISK, Disk
 from durable.frames import Frame
-from durable.group_commit import GroupCommit
+from durable.group_commit import Entry, GroupCommit
 from durable.segment_log import LogStopped, SegmentLog
 from durable.segment_names import Gap, Segment
-from edge_agent.long_values import without_long_values
+from edge_agent.long_values import VALUES, without_long_values
 from edgepack.errors import BadInput, Unreachable
 
 _log = logging.getLogger(__name__)
 _WINDOW_S = 0.5  # how long a relaxed row may wait for its sync
 _TEXT = Scalar("string")
+_ADDED = ("pipeline", "partition", "request_id", "bundle")  # what the log says of each row beside the answer
+_FIELDS = {f"metadata.{name}": Field(f"metadata.{name}", _TEXT) for name in _ADDED}
 _SEQ = (Field("metadata.seq", Scalar("int64")), Field("metadata.epoch", _TEXT))
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Ticket:
+    """Rows on their way into a log."""
+
+    __slots__ = ("_commits", "_entry", "_written")
+
+    def __init__(self, entry: Entry, commits: GroupCommit, written: Callable[[], None] | None) -> None:
+        self._entry = entry
+        self._commits = commits
+        self._written = written
+
+    def wait(self) -> int:
+        """The sequence of the first row, once the rows are as durable as the policy asks. Raises Unreachable."""
+        if self._entry.done and self._entry.error is None:
+            seq = self._entry.seq
+        else:
+            with _refused():
+                seq = self._entry.wait()
+        if self._written is not None:
+            self._written()
+        return seq
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Call back, from any thread, once `wait` would not block. Somebody has to `flush` for it to come to that."""
+        self._entry.then(callback)
+
+    def flush(self) -> None:
+        """See to it that the rows queued in this log get written, without waiting for the disk."""
+        self._commits.flush()
 
 
 class Spool:
@@ -62,7 +95,11 @@ class Spool:
         """Open or start the log in `folder`; `pipeline` is its name in rows (default: the folder's)."""
         self._folder = folder
         self._disk = disk
-        self._texts = {"metadata.pipeline": pipeline or folder.name, "metadata.partition": partition}
+        self._texts = {"metadata.pipeline": _one(pipeline or folder.name), "metadata.partition": _one(partition)}
+        self._bundles: dict[str, Array] = {}
+        self._plans: dict[int, tuple[Schema, Schema, dict[str, Array]]] = {}
+        self._valued: dict[int, tuple[Schema, tuple[str, ...]]] = {}
+        self._encoding = Templates(_raw, varying=("metadata.request_id",))
         self._schemas: dict[tuple[int, tuple[str, ...]], tuple[Schema, Schema]] = {}
         self._open = contextlib.ExitStack()
         self._log: SegmentLog | None = None
@@ -112,19 +149,57 @@ class Spool:
 
         `bundle` is the digest of the bundle that answered.
         """
+        ticket = self.submit(result, request_id, bundle=bundle)
+        return ticket.wait() if ticket is not None else None
+
+    def submit(self, result: Columns, request_id: str = "", *, bundle: str = "") -> Ticket | None:
+        """Put the rows of a result on their way into the log; None where nothing is logged."""
         if self._policy.durability == "off" or not result.rows:
             return None
         if self._log is None:
             raise Unreachable(f"the log of pipeline '{self._folder.name}' is closed", retry_after_s=1)
-        texts = {**self._texts, "metadata.request_id": request_id, "metadata.bundle": bundle}
-        parts = without_long_values(result, self._policy.max_value_bytes)
-        payloads = [(b"".join(encode_raw(self._with_texts(part, texts))), part.rows) for part in parts]
         sync = self._policy.durability == "commit"
-        with _refused():
-            first = self._commits.submit_all(payloads, sync)
-        if not sync and not self._unsynced.is_set():
-            self._sync_soon()
-        return first
+        entry = self._commits.enqueue(self._payloads(result, request_id, bundle), sync)
+        return Ticket(entry, self._commits, None if sync else self._sync_soon)
+
+    def _payloads(self, result: Columns, request_id: str, bundle: str) -> list[tuple[bytes, int]]:
+        if bundle not in self._bundles:
+            self._bundles = {bundle: _one(bundle)}  # the same array each time: see Templates
+            self._plans = {}
+        limit = self._policy.max_value_bytes
+        if result.rows == 1 and request_id and self._is_short(result, limit):
+            return [(self._encoding.encode(self._with_plan(result, request_id, bundle)), 1)]
+        texts = {**self._texts, "metadata.request_id": _one(request_id), "metadata.bundle": self._bundles[bundle]}
+        parts = without_long_values(result, limit)
+        return [(self._encoding.encode(self._with_texts(part, texts)), part.rows) for part in parts]
+
+    def _with_plan(self, row: Columns, request_id: str, bundle: str) -> Columns:
+        """As `_with_texts`, with all that does not depend on the row worked out once for its schema."""
+        plan = self._plans.get(id(row.schema))
+        if plan is None:
+            texts = {**self._texts, "metadata.request_id": _one(request_id), "metadata.bundle": self._bundles[bundle]}
+            whole = self._with_texts(row, texts)
+            added = {name: text for name, text in texts.items() if name not in row.arrays and name in whole.schema}
+            if len(self._plans) > 64:
+                self._plans.clear()
+            plan = self._plans[id(row.schema)] = (row.schema, whole.schema, added)
+        named = np.empty(1, dtype=object)
+        named[0] = request_id
+        return Columns(plan[1], {**row.arrays, **plan[2], "metadata.request_id": named}, 1)
+
+    def _is_short(self, row: Columns, limit: int) -> bool:
+        """Whether a row holds plain tensors only, none of them long: that is quick to see."""
+        known = self._valued.get(id(row.schema))
+        if known is None:
+            if len(self._valued) > 64:
+                self._valued.clear()
+            names = tuple(name for name in row.schema.names if name.startswith(VALUES))
+            known = self._valued[id(row.schema)] = (row.schema, names)
+        for name in known[1]:
+            array = row.arrays[name]
+            if array.dtype == object or array.nbytes > limit:
+                return False
+        return True
 
     def rows(self, after_seq: int | None = None, limit: int | None = None) -> Iterator[Columns]:
         """The rows that are retained now, oldest first, in blocks; with `metadata.seq` and `metadata.epoch`.
@@ -170,15 +245,17 @@ class Spool:
         }
         return Columns(self._schema(block.schema, _SEQ), arrays, block.rows).slice(skip, block.rows)
 
-    def _with_texts(self, part: Columns, texts: dict[str, str]) -> Columns:
-        added = {name: text for name, text in texts.items() if text and name not in part.arrays}
-        arrays = {name: constant(_one(text), part.rows) for name, text in added.items()}
-        schema = self._schema(part.schema, tuple(Field(name, _TEXT) for name in added))
-        return Columns(schema, {**part.arrays, **arrays}, part.rows)
+    def _with_texts(self, part: Columns, texts: dict[str, Array]) -> Columns:
+        present = part.arrays
+        added = [name for name, text in texts.items() if name not in present and text[0]]
+        arrays = dict(present)
+        for name in added:
+            arrays[name] = constant(texts[name], part.rows)
+        return Columns(self._schema(part.schema, tuple([_FIELDS[name] for name in added])), arrays, part.rows)
 
     def _schema(self, schema: Schema, fields: tuple[Field, ...]) -> Schema:
         # Keyed by identity: hashing a schema costs more than the rest of a one-row record.
-        key = (id(schema), tuple(field.name for field in fields))
+        key = (id(schema), tuple([field.name for field in fields]))
         found = self._schemas.get(key)
         if found is None:
             if len(self._schemas) > 64:
@@ -189,6 +266,9 @@ class Spool:
     # Relaxed: a sync within the window
 
     def _sync_soon(self) -> None:
+        """Called after a row was written, so that a sync under way does not count for it."""
+        if self._unsynced.is_set():
+            return
         self._unsynced.set()
         if self._syncer is None:
             with self._opening:
@@ -265,6 +345,7 @@ class Spool:
         with self._opening:
             log, self._log = self._log, None
             if log is not None:
+                self._commits.close()
                 log.close()
             self._open.close()
 
@@ -273,6 +354,10 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _raw(columns: Columns) -> bytes:
+    return b"".join(encode_raw(columns))
 
 
 def _pending(log: SegmentLog) -> list[Segment]:

@@ -84,6 +84,14 @@ class Sent:
     refused_rows: int = 0
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """What suits a bundle on this device: threads of its engines, and the time of a request with them."""
+
+    threads: int
+    row_us: float
+
+
 class State:
     """One connection, usable from several threads; another process may read beside it (`State.read`)."""
 
@@ -272,6 +280,25 @@ class State:
         return Sent(*row, *(refused or (0, 0)))
 
     # What a human asks for
+
+    # What `edgepack-agent tune` found
+
+    def tuning(self, manifest: str) -> Tuning | None:
+        """The best settings of a bundle on this device, where it was tuned."""
+        if not self._one("SELECT 1 FROM sqlite_master WHERE name = 'tuning'"):
+            return None
+        row = self._one("SELECT threads, row_us FROM tuning WHERE manifest = ?", (manifest,))
+        return Tuning(*row) if row else None
+
+    def tune(self, manifest: str, tuning: Tuning) -> None:
+        """Keep settings; they hold from the next load of the bundle on."""
+        with self._writing() as db:
+            # made when it is first needed: the schema of devices that never tuned stays as it is
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS tuning "
+                "(manifest TEXT PRIMARY KEY, threads INTEGER NOT NULL, row_us REAL NOT NULL)"
+            )
+            db.execute("INSERT OR REPLACE INTO tuning VALUES (?, ?, ?)", (manifest, tuning.threads, tuning.row_us))
 
     def beat(self, **notes: object) -> None:
         """Write down facts for `edgepack-agent status`; None removes one."""

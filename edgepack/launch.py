@@ -6,13 +6,16 @@ Only here is that folder put first on the path: of this process and of the child
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import click
 
 INTERRUPTED = 130
@@ -20,18 +23,36 @@ INTERRUPTED = 130
 
 def edgepack() -> None:
     """Run the `edgepack` program."""
-    enter_house()
-    from edgepack.commands import program
-
-    sys.exit(run(program, "edgepack"))
+    _end_with(run(_edgepack_program, "edgepack"))
 
 
 def agent() -> None:
     """Run the `edgepack-agent` program."""
+    _end_with(run(_agent_program, "edgepack-agent"))
+
+
+def _edgepack_program() -> click.Command:
+    enter_house()
+    from edgepack.commands import program
+
+    return program
+
+
+def _agent_program() -> click.Command:
     enter_house()
     from edge_agent.commands import program
 
-    sys.exit(run(program, "edgepack-agent"))
+    return program
+
+
+def _end_with(code: int) -> NoReturn:
+    """Leave the process. Interrupted, it leaves at once: threads and engines that were half made must not hold it."""
+    if code == INTERRUPTED:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def enter_house() -> None:
@@ -45,19 +66,26 @@ def enter_house() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(rooms), *inherited])
 
 
-def run(program: click.Command, name: str, arguments: list[str] | None = None) -> int:
-    """Run a program to its end. Returns 0 done, 1 our failure, 2 the user's input, 130 interrupted.
+def run(program: Callable[[], click.Command], name: str, arguments: list[str] | None = None) -> int:
+    """Load a program and run it to its end. Returns 0 done, 1 our failure, 2 the user's input, 130 interrupted.
 
     A fault of our own is one line too; EDGEPACK_DEBUG=1 adds the traceback for a report.
     """
+    try:
+        return _run(program, name, arguments)
+    except KeyboardInterrupt:  # also in the middle of an import
+        return _end("interrupted", INTERRUPTED)
+
+
+def _run(program: Callable[[], click.Command], name: str, arguments: list[str] | None) -> int:
     import click as cli
 
     from edgepack.errors import EdgepackError
 
     try:
-        result = program.main(arguments, prog_name=name, standalone_mode=False)
+        result = program().main(arguments, prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except (cli.exceptions.Abort, KeyboardInterrupt):
+    except cli.exceptions.Abort:
         return _end("interrupted", INTERRUPTED)
     except cli.exceptions.Exit as end:
         return end.exit_code

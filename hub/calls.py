@@ -23,6 +23,7 @@ from oci.blob import CHUNK
 T = TypeVar("T")
 
 JSON_TYPE = "application/json"
+RETRY_AFTER_S = {503: "5", 507: "60"}  # room is made by a person
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,6 @@ def error_response(status: int, message: str) -> Response:
     response = Response(msgspec.json.encode(body), status, mimetype=JSON_TYPE)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="edgepack hub"'
-    if status == 503:
-        response.headers["Retry-After"] = "5"
+    if status in RETRY_AFTER_S:
+        response.headers["Retry-After"] = RETRY_AFTER_S[status]
     return response

@@ -84,6 +84,6 @@ def _name(field: str, text: str) -> None:
 
 def _target(text: str) -> str:
     try:
-        return str(Target.parse(text))
+        return str(Target.read(text))
     except BadInput as error:
         raise BadInput(f"field 'target': {error}", field="target") from error

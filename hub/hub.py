@@ -30,14 +30,15 @@ class Hub:
     def __init__(self, config: HubConfig, stack: ExitStack, clock: Callable[[], float]) -> None:
         self.config = config
         self.clock = clock
-        self.admin_token, self.is_new = _admin_token(config.data / "admin-token")
         self.database = Database.open(config.data / "hub.sqlite")
         stack.callback(self.database.close)
         self.presence = Presence(self.database, clock)
         stack.callback(self.presence.close)
-        self.access = Access(self.database, self.admin_token)
         self.blobs = BlobStore.open(config.data)
         self.segments = SegmentFiles(config.data / "segments", config.data / "incoming")
+        # last: a token that is new belongs to a start that succeeds, and is printed by it
+        self.admin_token, self.is_new = _admin_token(self.token_file)
+        self.access = Access(self.database, self.admin_token)
         self._closing = stack
 
     @classmethod
@@ -46,7 +47,10 @@ class Hub:
         with ExitStack() as stack:
             _make_private(config.data)
             stack.enter_context(FolderLock(config.data))
-            hub = cls(config, stack, clock)
+            try:
+                hub = cls(config, stack, clock)
+            except OSError as error:
+                raise BadInput(f"data folder '{config.data}' cannot be used: {error.strerror}; give --data") from error
             hub._closing = stack.pop_all()
             return hub
 
@@ -69,11 +73,8 @@ def _make_private(folder: Path) -> None:
 
 def _admin_token(path: Path) -> tuple[str, bool]:
     """Read the admin token, or make one; says whether it is new."""
-    try:
-        if path.exists():
-            return path.read_text().strip(), False
-        token = ADMIN_PREFIX + secrets.token_hex(24)
-        write_atomically(path, (token + "\n").encode(), mode=0o600)
-    except OSError as error:
-        raise BadInput(f"data folder '{path.parent}' cannot be used: {error.strerror}; give --data") from error
+    if path.exists():
+        return path.read_text().strip(), False
+    token = ADMIN_PREFIX + secrets.token_hex(24)
+    write_atomically(path, (token + "\n").encode(), mode=0o600)
     return token, True

@@ -235,9 +235,11 @@ def _answer(status: int, schema: dict[str, Any] | None) -> dict[str, Any]:
 
 def refusals_of(route: Route) -> set[int]:
     """Every status with which an operation may refuse: its own, and those that come with a body, a query or
-    credentials.
+    credentials; 503 when the hub cannot do it now, 507 when its disk is full.
     """
-    statuses = set(route.refusals)
+    statuses = {503, *route.refusals}
+    if route.method != "GET":
+        statuses.add(507)
     if route.who != "anyone":
         statuses |= {401, 403}
     if route.body is not None or route.segment:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import DatabaseError
 
 from hub.store import Database
+from hub.store.database import reason_of
 from hub.store.devices import save_seen
 
 _FLUSH_S = 5.0
@@ -26,6 +27,7 @@ class Presence:
         self._clock = clock
         self._seen: dict[str, float] = {}
         self._changed: set[str] = set()
+        self._is_failing = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hub-presence", daemon=True)
@@ -46,9 +48,15 @@ class Presence:
         with self._lock:
             changed = {device: self._seen[device] for device in self._changed}
             self._changed.clear()
-        if changed:
+        if not changed:
+            return
+        try:
             with self._database.write() as db:
                 save_seen(db, changed)
+        except DatabaseError:
+            with self._lock:
+                self._changed.update(changed)
+            raise
 
     def close(self) -> None:
         """Write what is left and end the thread."""
@@ -63,5 +71,8 @@ class Presence:
     def _flush_quietly(self) -> None:
         try:
             self.flush()
+            self._is_failing = False
         except DatabaseError as error:
-            _log.warning("presence not written: %s", error)
+            if not self._is_failing:
+                _log.warning("presence not written, tried again every %s s: %s", _FLUSH_S, reason_of(error))
+            self._is_failing = True

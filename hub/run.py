@@ -20,16 +20,18 @@ Announce = Callable[[str, Path, str | None], None]
 def run_hub(config: HubConfig, announce: Announce) -> None:
     """Serve until SIGTERM, or until SIGINT, which ends in KeyboardInterrupt after everything is closed.
 
-    `announce` gets URL, token file and, at the first start, the admin token.
+    `announce` gets URL, token file and, at the first start, the admin token. The socket comes first: a start that
+    fails for its port or its certificate makes nothing.
     """
-    with contextlib.closing(Hub.open(config)) as hub:
-        server = Server(create_app(hub), config)
-        stop = _Stop(server)
+    server = Server(config)
+    stop = _Stop(server)
+    with contextlib.ExitStack() as closing:
         try:
+            hub = closing.enter_context(contextlib.closing(Hub.open(config)))
             announce(server.url, hub.token_file, hub.admin_token if hub.is_new else None)
-            server.serve()
+            server.serve(create_app(hub))
         finally:
-            stop.finish()
+            stop.finish()  # before the hub closes under requests that still run
     if stop.signal == signal.SIGINT:
         raise KeyboardInterrupt
 

@@ -22,10 +22,12 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """A listening hub: `url` is known before `serve` is called, so that a port of 0 can be printed."""
+    """A socket that listens: `url` is known, and a port or a certificate that will not do is told, before there is
+    an application. Who asks before `serve` is called waits.
+    """
 
-    def __init__(self, app: Flask, config: HubConfig) -> None:
-        self._server = _HubServer((config.host.strip("[]"), config.port), app.wsgi_app, config.threads)
+    def __init__(self, config: HubConfig) -> None:
+        self._server = _HubServer((config.host.strip("[]"), config.port), config.threads)
         if config.tls_cert is not None:
             self._server.ssl_adapter = _tls(config)
         self._prepare(config)
@@ -33,8 +35,9 @@ class Server:
         scheme = "http" if config.tls_cert is None else "https"
         self.url = f"{scheme}://{host}:{self._server.bind_addr[1]}"
 
-    def serve(self) -> None:
-        """Answer requests until `stop`."""
+    def serve(self, app: Flask) -> None:
+        """Let an application answer requests until `stop`."""
+        self._server.wsgi_app = app.wsgi_app
         self._server.serve()
 
     def stop(self) -> None:
@@ -53,8 +56,8 @@ class Server:
 class _HubServer(wsgi.Server):
     """cheroot with our limits, and its errors in our log."""
 
-    def __init__(self, address: tuple[str, int], app: Any, threads: int) -> None:
-        super().__init__(address, app, threads, "edgepack hub", request_queue_size=128, timeout=30, shutdown_timeout=5)
+    def __init__(self, address: tuple[str, int], threads: int) -> None:
+        super().__init__(address, None, threads, "edgepack hub", request_queue_size=128, timeout=30, shutdown_timeout=5)
         self.gateway = _Gateway
         self.ConnectionClass = _Connection
         self.max_request_header_size = _HEADER_LIMIT

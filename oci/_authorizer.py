@@ -12,10 +12,12 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from edgepack.errors import BadInput, NotTrusted
-from oci.credentials import Basic, Bearer, Challenge, Credentials
+from oci.credentials import Basic, Bearer, Challenge, Credentials, IdentityToken
 
-# url, headers -> status, body
-Fetch = Callable[[str, Mapping[str, str]], tuple[int, bytes]]
+# url, headers, a form to POST or None to GET -> status, body
+Fetch = Callable[[str, Mapping[str, str], bytes | None], tuple[int, bytes]]
+_CLIENT = {"client_id": "edgepack"}
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -36,11 +38,23 @@ class Authorizer:
             return {"Authorization": self._credentials.header}
         return {"Authorization": self._sent[scope]} if scope in self._sent else {}
 
+    @property
+    def sends_token(self) -> bool:
+        """Whether a fixed token is sent, not what a login keeps."""
+        return isinstance(self._credentials, Bearer)
+
+    def without_secrets(self, text: str) -> str:
+        """A text without what was sent to prove who asks: a registry may repeat what it was told."""
+        sent = [header.partition(" ")[2] for header in self._sent.values()]
+        for secret in [*sent, *_secrets(self._credentials)]:
+            text = text.replace(secret, "…") if secret else text
+        return text
+
     def answer(self, challenge: Challenge, scope: str, sent: Mapping[str, str], fetch: Fetch) -> bool:
         """Answer a 401 to a request that went with the headers `sent`. Returns whether something new can be sent."""
         if isinstance(self._credentials, Bearer):
             return False
-        if challenge.scheme == "basic" and self._credentials is not None:
+        if challenge.scheme == "basic" and isinstance(self._credentials, Basic):
             self._sent[scope] = self._credentials.header
             return sent.get("Authorization") != self._sent[scope]
         if challenge.scheme == "bearer" and challenge.realm:
@@ -59,13 +73,24 @@ class Authorizer:
         if not safe or "@" in realm.netloc:
             raise NotTrusted(f"registry '{own.netloc}' sends for a token to '{realm.hostname}' without TLS: refused")
         asked = {"service": challenge.service, "scope": challenge.scope or scope}
-        query = urlencode({key: text for key, text in asked.items() if text})
-        headers = {"Authorization": self._credentials.header} if isinstance(self._credentials, Basic) else {}
-        status, body = fetch(f"{challenge.realm}{'&' if realm.query else '?'}{query}", headers)
+        asked = {key: text for key, text in asked.items() if text}
+        if isinstance(self._credentials, IdentityToken):  # distribution, "Oauth2 Token Authentication"
+            form = {**asked, "grant_type": "refresh_token", "refresh_token": self._credentials.token, **_CLIENT}
+            status, body = fetch(challenge.realm, _FORM, urlencode(form).encode())
+        else:
+            headers = {"Authorization": self._credentials.header} if isinstance(self._credentials, Basic) else {}
+            url = f"{challenge.realm}{'&' if realm.query else '?'}{urlencode(asked)}"
+            status, body = fetch(url, headers, None)
         token = _read_token(body) if status == 200 else ""
         if not token:
             raise BadInput(f"the token server of registry '{own.netloc}' gives no token: give (other) credentials")
         return token
+
+
+def _secrets(credentials: Credentials | None) -> list[str]:
+    if isinstance(credentials, Basic):
+        return [credentials.password, credentials.header.partition(" ")[2]]
+    return [] if credentials is None else [credentials.token]
 
 
 def _read_token(body: bytes) -> str:

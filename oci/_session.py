@@ -3,7 +3,9 @@
 - 5xx, 429 and broken connections are tried again with a doubling wait, then are Unreachable; all else is an answer.
 - A redirect is followed for GET and HEAD only: never from https to http, never from elsewhere to this machine, and to
   another origin without credentials.
-- No message repeats a header, a query or the body of an answer, for they may hold secrets; only error codes.
+- No message repeats a header or a query, for they may hold secrets; of an answer's body it repeats what the registry
+  says about an error, without our credentials.
+- 507 is for a person to mend, by making room: it is not tried again.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
-import re
+import socket
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +23,11 @@ from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, SSLError
 
 from edgepack.errors import BadInput, NotTrusted, Unreachable
+from oci import _error_body
 from oci._authorizer import Authorizer
 from oci.credentials import Challenge, Credentials
 from oci.reference import is_loopback
@@ -33,9 +38,14 @@ _LONGEST_WAIT_S = 15.0
 _DRAINED = 1 << 16  # bytes left unread that cost less than a new connection
 _MOST_REDIRECTS = 5
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_NO_ROOM = 507  # RFC 4918, 11.5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CODE = re.compile(rb'"code"\s*:\s*"([A-Z_]{1,40})"')
+_HUB = 'realm="edgepack hub"'
 _Sent = TypeVar("_Sent")
+
+
+class NoRoom(Unreachable):
+    """The registry's disk is full: the same request fails until somebody makes room."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,9 @@ class Session:
             timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
             ca_certs=str(ca_file) if ca_file else None,
         )
+        self._opened: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
+        self._pool.pool_classes_by_scheme = {name: _remembering(pool, self._opened) for name, pool in pools.items()}
 
     def until(self, stop: threading.Event) -> Session:
         """The same connections and tokens, for work that ends when `stop` is set."""
@@ -83,6 +96,12 @@ class Session:
     def close(self) -> None:
         """Close all connections."""
         self._pool.clear()
+
+    def abort(self) -> None:
+        """Break all connections, so that a thread that waits for a silent registry goes on, to its error."""
+        for connection in list(self._opened):
+            with contextlib.suppress(OSError, AttributeError):  # closed already, or not connected yet
+                connection.sock.shutdown(socket.SHUT_RDWR)
 
     def request(
         self,
@@ -139,8 +158,10 @@ class Session:
 
     def unreachable(self, cause: object, tries: int | None = None, retry_after_s: float | None = None) -> Unreachable:
         """The error for a registry that does not answer, or not well; `tries` where they were counted."""
-        reason = _reason(cause) if isinstance(cause, HTTPError | OSError) else str(cause)
         counted = f" (tried {tries} times)" if tries and tries > 1 else ""
+        if isinstance(cause, _TryAgainError):
+            return Unreachable(f"registry '{self.host}' {cause}{counted}", retry_after_s=retry_after_s)
+        reason = _reason(cause) if isinstance(cause, HTTPError | OSError) else str(cause)
         return Unreachable(f"registry '{self.host}' did not answer: {reason}{counted}", retry_after_s=retry_after_s)
 
     def join(self, url: str, location: str) -> str:
@@ -207,8 +228,8 @@ class Session:
             redirect=False,
         )
         try:
-            if response.status in _AGAIN:
-                raise _TryAgainError(response.status, response.headers.get("Retry-After", ""))
+            if response.status in _AGAIN or response.status == _NO_ROOM:
+                raise self._failed(response)
             yield response
         except BaseException:
             response.close()
@@ -220,8 +241,8 @@ class Session:
             response.close()
 
     def _challenged(self, response: urllib3.BaseHTTPResponse, scope: str, sent: Mapping[str, str]) -> bool:
-        def fetch(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-            with self._once("GET", url, headers, None) as answer:
+        def fetch(url: str, headers: Mapping[str, str], form: bytes | None) -> tuple[int, bytes]:
+            with self._once("POST" if form else "GET", url, headers, form) as answer:
                 return answer.status, self._whole(answer)
 
         challenge = Challenge.parse(response.headers.get("WWW-Authenticate", ""))
@@ -240,6 +261,16 @@ class Session:
             raise NotTrusted(f"registry '{self.host}' redirects to {to.scheme}://{host}: refused")
         return target
 
+    def _failed(self, response: urllib3.BaseHTTPResponse) -> Exception:
+        """The error for an answer of a registry that cannot do it now."""
+        said = self._told(response.read(_error_body.LIMIT, decode_content=False))
+        if response.status == _NO_ROOM:
+            return NoRoom(f"registry '{self.host}' answers {response.status}{said}")
+        return _TryAgainError(f"answers {response.status}{said}", response.headers.get("Retry-After", ""))
+
+    def _told(self, body: bytes) -> str:
+        return self._authorizer.without_secrets(_error_body.told(body[: _error_body.LIMIT]))
+
     def _whole(self, response: urllib3.BaseHTTPResponse) -> bytes:
         body = bytearray()
         while data := response.read(1 << 16, decode_content=False):
@@ -250,20 +281,41 @@ class Session:
 
     def _refused(self, answer: Answer, method: str, path: str) -> BadInput:
         what = urlsplit(path).path.removeprefix("/v2/")
-        found = sorted({code.decode() for code in _CODE.findall(answer.body[:10_000])})
-        codes = f" ({', '.join(found)})" if found else ""
+        said = self._told(answer.body)
         if answer.status in (401, 403):
-            return BadInput(f"registry '{self.host}' refuses to {method} '{what}'{codes}: give (other) credentials")
+            hint = self._login_hint(_HUB in answer.headers.get("WWW-Authenticate", ""))
+            return BadInput(
+                f"registry '{self.host}' refuses to {method} '{what}'{said}; give (other) credentials{hint}"
+            )
         if answer.status == 404:
-            return BadInput(f"registry '{self.host}' has no '{what}'{codes}")
-        return BadInput(f"registry '{self.host}' answered {answer.status}{codes} to {method} '{what}'")
+            return BadInput(f"registry '{self.host}' has no '{what}'{said}")
+        return BadInput(f"registry '{self.host}' answered {answer.status} to {method} '{what}'{said}")
+
+    def _login_hint(self, is_hub: bool) -> str:
+        """How a person logs in; nothing where a token was sent that comes from elsewhere."""
+        if self._authorizer.sends_token:
+            return ""
+        return f": `edgepack login --hub {self.origin} --token T`" if is_hub else f": `docker login {self.host}`"
+
+
+def _remembering(
+    pool: type[urllib3.HTTPConnectionPool], opened: weakref.WeakSet[HTTPConnection]
+) -> type[urllib3.HTTPConnectionPool]:
+    """A kind of pool whose connections are noted in `opened`."""
+
+    class Connection(pool.ConnectionCls):  # type: ignore[name-defined,misc]
+        def connect(self) -> None:
+            super().connect()
+            opened.add(self)
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
 
 class _TryAgainError(Exception):
     """An answer after which the same request may succeed later."""
 
-    def __init__(self, status: int, retry_after: str) -> None:
-        super().__init__(f"it answers {status}")
+    def __init__(self, message: str, retry_after: str) -> None:
+        super().__init__(message)
         self.retry_after_s = float(retry_after) if retry_after.isdigit() and len(retry_after) < 7 else 0.0
 
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from edgepack.errors import BadInput, NotTrusted, Unreachable
-from oci._session import Answer, Session, origin_of
+from oci._session import Answer, NoRoom, Session, origin_of
 from oci.blob import Blob
 from oci.descriptor import Descriptor
 from oci.digest import Digest
@@ -28,13 +28,15 @@ def upload(session: Session, repository: str, blob: Blob, mount_from: str | None
     """Bring a blob to the registry, unless it is there.
 
     Raises NotTrusted if our bytes are not those of the descriptor, Unreachable when the registry stops answering,
-    BadInput if it refuses.
+    BadInput if it refuses. A registry without room is not asked again.
     """
     for failures in range(1, session.attempts + 1):
         if has_blob(session, repository, blob.descriptor.digest):
             return
         try:
             return _once(session, repository, blob, mount_from)
+        except NoRoom:
+            raise
         except Unreachable:
             if failures == session.attempts:
                 raise
@@ -106,12 +108,14 @@ class _Upload:
             try:
                 self._send_chunk(data, at)
                 at, failures = at + len(data), 0
-            except Unreachable:
+            except NoRoom:
+                raise
+            except Unreachable as error:
                 failures += 1
                 if failures >= self._session.attempts:
                     raise
                 self._session.pause(failures)
-                at = self._ask_how_far(hashed)
+                at = self._ask_how_far(hashed, error)
         self._check(hashed + len(file.read(1)), hasher.hexdigest())
         self._close(b"")
 
@@ -119,12 +123,14 @@ class _Upload:
         headers = {**_OCTETS, "Content-Range": f"{at}-{at + len(data) - 1}"}
         self._follow(self._request("PATCH", self._place, (202,), headers, data))
 
-    def _ask_how_far(self, sent: int) -> int:
-        """How many bytes the registry has. Raises Unreachable if it does not know this upload any more."""
+    def _ask_how_far(self, sent: int, failure: Unreachable) -> int:
+        """How many bytes the registry has after a failure. Raises Unreachable if it does not know this upload any
+        more.
+        """
         answer = self._session.request("GET", self._place, scope=self._scope, expected=(204, 404))
         said = re.fullmatch(r"(?:bytes=)?0-(\d+)", answer.headers.get("Range", ""))
         if answer.status == 404 or said is None or int(said[1]) >= sent:
-            raise self._session.unreachable("it lost an upload half-way")
+            raise Unreachable(f"{failure}; it lost the upload with that") from failure
         self._follow(answer)
         # registries say "0-0" both for nothing and for one byte; nothing is the likelier, and the digest decides
         return int(said[1]) + 1 if int(said[1]) else 0

@@ -1,5 +1,5 @@
 """What a registry is told about who asks, and the challenges by which it asks (distribution token
-specification, RFC 7235).
+specification, RFC 7235). Where credentials are kept stands in `docker_config.py`.
 
 Nothing here shows a secret in its `repr`.
 """
@@ -39,7 +39,14 @@ class Bearer:
         return f"Bearer {self.token}"
 
 
-Credentials: TypeAlias = Basic | Bearer
+@dataclass(frozen=True)
+class IdentityToken:
+    """What some registries give for a login: the token server takes it for tokens (its "refresh token")."""
+
+    token: str = field(repr=False)
+
+
+Credentials: TypeAlias = Basic | Bearer | IdentityToken
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ and each blob is checked while it streams. How bytes travel stands in `_download
 
 from __future__ import annotations
 
-import functools
 import threading
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
 
@@ -32,6 +32,7 @@ from oci.registry_source import RegistrySource
 from oci.source import MANIFEST_LIMIT, index_json, read_image, read_index
 
 AT_ONCE = 4  # blobs in flight
+_ABORT_EVERY_S = 0.1
 _ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 
 
@@ -214,13 +215,18 @@ class Registry:
         stop = threading.Event()
         session = self._session.until(stop)
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="registry") as pool:
-            moves = [pool.submit(functools.partial(move, session, blob)) for blob in blobs]
+            moves: list[Future[object]] = []
             try:
+                for blob in blobs:
+                    moves.append(pool.submit(move, session, blob))
                 for done in as_completed(moves):
                     done.result()
             except BaseException:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
+                while not all(each.done() for each in moves):  # again and again: one may just have connected
+                    session.abort()
+                    time.sleep(_ABORT_EVERY_S)
                 raise
 
     def _refer(self, repository: str, image: Image) -> None:

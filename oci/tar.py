@@ -9,7 +9,7 @@ Reading is random access: blobs are slices of the file, nothing is extracted.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -87,27 +87,43 @@ def read_tar(path: Path, ref_name: str | None = None) -> Index:
     return Tar(path).index(ref_name)
 
 
-def write_tar(index: Index, path: Path, ref_name: str | None = None) -> None:
+def write_tar(
+    index: Index,
+    path: Path,
+    ref_name: str | None = None,
+    *,
+    referrers: Sequence[Image] = (),
+    files: Mapping[str, bytes] | None = None,
+) -> None:
     """Write an index as one file, streamed, visible only when it is whole and on disk.
 
-    `ref_name` (`name:tag`) is what `docker load` and skopeo will call it.
+    `ref_name` (`name:tag`) is what `docker load` and skopeo will call it. `referrers` lie in it as blobs that its
+    index.json does not name: tools that expect one image there find one. `files` lie beside the layout's own.
     Raises NotTrusted if a blob's bytes are not those of its descriptor, BuildFailed if the disk does not take them;
     what was there before then stays.
     """
     try:
         make_folder(path.parent)
-        write_atomically(path, tar_bytes(index, ref_name))
+        write_atomically(path, tar_bytes(index, ref_name, referrers=referrers, files=files))
     except OSError as error:
         raise BuildFailed(f"'{path}' could not be written: {error.strerror}") from error
 
 
-def tar_bytes(index: Index, ref_name: str | None = None) -> Iterator[bytes]:
+def tar_bytes(
+    index: Index,
+    ref_name: str | None = None,
+    *,
+    referrers: Sequence[Image] = (),
+    files: Mapping[str, bytes] | None = None,
+) -> Iterator[bytes]:
     """The tar in pieces, for whoever takes it without a file, such as a docker daemon."""
     documents = {"oci-layout": MARKER, "index.json": index_json(index, ref_name)}
     if len(index.images) == 1 and index.images[0].config.descriptor.media_type == IMAGE_CONFIG:
         documents["manifest.json"] = _docker_manifest(index.images[0], ref_name)
+    documents.update(sorted((files or {}).items()))
+    said = [blob for image in referrers for blob in (*image.blobs(), image.manifest)]
     written = 0
-    for piece in _pieces(documents, {_place(blob): blob for blob in index.blobs()}):
+    for piece in _pieces(documents, {_place(blob): blob for blob in (*index.blobs(), *said)}):
         written += len(piece)
         yield piece
     end = written + 2 * BLOCK

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from bundle.pipeline import StepSpec
+from bundle.bundle import folder_sha256
+from bundle.golden import GoldenRows
+from bundle.pipeline import StepSpec, WorkerSpec
 from columns.schema import Schema
-from edgepack.errors import BadInput
 from oci.blob import chunks
 from oci.digest import Digest
-from packager.checks import Checklist
-from packager.detect import detect
-from packager.frameworks import onnx
 from packager.project import StepSource
 
 
 @dataclass(frozen=True)
 class ModelArtifact:
     """What is known of a model. `files` maps paths in the bundle to files on this machine, the model itself among
-    them.
+    them; `model` is one of these paths, or the folder they lie in.
+
+    A step with a `kind` runs in a worker, from wheels of `requirements`; `worker` is filled in once these are
+    resolved.
     """
 
     source: StepSource
@@ -30,6 +32,13 @@ class ModelArtifact:
     model: str
     digest: str
     summary: str
+    kind: Literal["estimator", "step", "custom"] | None = None
+    requirements: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    worker: WorkerSpec | None = None
+    golden: GoldenRows | None = None  # rows made for this model, with the original's answers
+    parity: dict[str, Any] | None = None  # how it compared with the original, where it was converted
 
     @property
     def spec(self) -> StepSpec:
@@ -38,44 +47,28 @@ class ModelArtifact:
             name=self.source.name,
             model=self.model,
             framework=self.framework,
-            runtime="onnx",
+            runtime="python" if self.kind else "onnx",
             input=self.input.to_dict(),
             output=self.output.to_dict(),
             tensor_fields=list(self.source.tensor_fields),
             batch=self.source.batch,
             sha256=self.digest.removeprefix("sha256:"),
+            reason=self.reason,
+            worker=self.worker,
         )
 
-
-def inspect_step(source: StepSource, root: Path, checklist: Checklist) -> ModelArtifact:
-    """Inspect one step's model, each thing as a named check. Raises BadInput when one of them fails."""
-    with checklist.check("model.format") as found:
-        framework = detect(source.model, source.framework)
-        signature = onnx.inspect(source.model)
-        found.append(f"'{source.model.name}' is {framework}")
-    checklist.require()
-    with checklist.check("model.version") as found:
-        onnx.check_version(signature)
-        found.append(f"{signature.versions}; {onnx.RUNTIME} runs IR {onnx.NEWEST_IR}, opset {onnx.NEWEST_OPSETS['']}")
-    with checklist.check("model.files") as found:
-        external = onnx.external_files(signature, root)
-        found.append(f"{len(external)} beside the model")
-    with checklist.check("model.schema") as found:
-        fields = onnx.schemas(signature, list(source.tensor_fields), source.input, source.output)
-        found.append("; ".join(", ".join(str(field) for field in side) for side in fields))
-    checklist.require()
-    files = _placed(source, external)
-    with source.model.open("rb") as file:
-        digest = Digest.of(chunks(file))
-    return ModelArtifact(source, framework, *fields, files, next(iter(files)), digest, signature.versions)
+    def with_worker(self, python: str, pins: tuple[str, ...]) -> ModelArtifact:
+        """The same with the environment it runs in. Only for a step that has a `kind`."""
+        assert self.kind is not None  # noqa: S101 - the caller asks for steps that have one
+        return replace(self, worker=WorkerSpec(self.kind, python, pins, self.options))
 
 
-def _placed(source: StepSource, external: dict[str, Path]) -> dict[str, Path]:
-    """Give every file its place in the bundle: a folder a step, so that no two steps' files meet."""
-    folder = f"models/{source.name}"
-    if source.model.name in external:
-        raise BadInput(f"model '{source.model.name}' names itself as the file of its external data")
-    return {
-        f"{folder}/{source.model.name}": source.model,
-        **{f"{folder}/{name}": path for name, path in external.items()},
-    }
+def file_digest(path: Path) -> Digest:
+    """The digest of a file on this machine."""
+    with path.open("rb") as file:
+        return Digest.of(chunks(file))
+
+
+def folder_digest(files: dict[str, Path]) -> str:
+    """The digest of a model that is a folder, of its files by their path inside it (`bundle.folder_sha256`)."""
+    return f"sha256:{folder_sha256({path: str(file_digest(file)) for path, file in files.items()})}"

@@ -11,7 +11,11 @@ from edgepack.errors import BadInput, RuntimeFailed
 # key → category, what was looked at, what to do
 _CHECKS = {
     "project.reads": ("project", "the project reads and its paths stay inside", "mend the file or key that is named"),
-    "model.format": ("model", "the file is a model that this version packages", "export the model as ONNX"),
+    "model.format": (
+        "model",
+        "the file is a model that this version packages",
+        "save the fitted model alone, or export ONNX",
+    ),
     "model.version": (
         "model",
         "the runtime knows the model's IR version and opsets",
@@ -26,6 +30,36 @@ _CHECKS = {
         "model",
         "inputs and outputs have types that devices can serve",
         "mend tensor_fields, [steps.input] or [steps.output]",
+    ),
+    "model.globals": (
+        "security",
+        "the file was read without loading it, and names nothing but a model",
+        "save a fitted estimator alone, or package your code as framework 'custom'",
+    ),
+    "model.environment": (
+        "model",
+        "there is an environment for the library that saved it",
+        "see that the index is reachable, or save the model again with a current version",
+    ),
+    "model.converts": (
+        "model",
+        "the model was converted and compared with the original in a sandbox",
+        "give [steps.input] and [golden] rows that the model answers",
+    ),
+    "model.code": (
+        "model",
+        "the upload holds one entry point, and its code parses",
+        "mend the file and line that are named",
+    ),
+    "model.requirements": (
+        "model",
+        "requirements.txt reads",
+        "name packages and versions only: scikit-learn==1.5.2",
+    ),
+    "model.wheels": (
+        "model",
+        "every requirement has a wheel for the target",
+        'write the version that is named, or set requirements = "compatible"',
     ),
     "pipeline.seams": ("pipeline", "each step takes what the one before gives", "rename with tensor_fields"),
     "pipeline.validations": (
@@ -65,6 +99,7 @@ class Checklist:
     checks: list[Check] = field(default_factory=list)
     error: BadInput | None = None
     progress: Callable[[str], None] = lambda _: None
+    notice: Callable[[str], None] = lambda _: None  # is told what takes long or much room, before it begins
 
     @contextmanager
     def check(self, key: str) -> Iterator[list[str]]:

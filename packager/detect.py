@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.errors import BadInput
+from packager.frameworks import estimators, uploads
 from packager.frameworks.onnx_wire import read_onnx
 
-FRAMEWORKS = ("onnx",)  # what this version packages
+FRAMEWORKS = ("onnx", *estimators.FRAMEWORKS, "python", "custom")  # what this version packages
 
 # (offset, bytes, what it is). Sources: the formats' own specifications, and `file`'s magic.
 _MAGIC = (
@@ -22,7 +23,6 @@ _MAGIC = (
     (0, b"ORTM", "ONNX Runtime (.ort) model"),
     (4, b"ORTM", "ONNX Runtime (.ort) model"),
     (0, b"\x7fELF", "program"),
-    *((0, bytes([0x80, version]), "pickle") for version in range(2, 6)),
 )
 
 
@@ -35,6 +35,19 @@ def detect(path: Path, given: str | None = None) -> str:
         raise BadInput(
             f"framework '{given}' is not in this version: it packages {', '.join(FRAMEWORKS)}", field="framework"
         )
+    # what is saved by a framework says so in its first bytes; anything else cannot be one of these
+    saved = None if path.is_dir() else estimators.saved_as(path)
+    if saved is not None:
+        return estimators.agreed(path, saved.framework, given)
+    if given in estimators.FRAMEWORKS:
+        raise BadInput(
+            f"'{path.name}' is not a saved model of {given}: expected a pickle, joblib or skops file, or the library's "
+            "own format",
+            field="framework",
+        )
+    upload = uploads.framework_of(path, given)
+    if upload is not None:
+        return upload
     with path.open("rb") as file:
         head = file.read(64)
     for offset, magic, kind in _MAGIC:

@@ -6,19 +6,24 @@ all rows at once against one by one. An ONNX model has nothing to fall back to, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bundle.golden import Comparison, GoldenRows, compare
+from bundle.golden import Comparison, GoldenRows, Tolerance, compare
 from columns.columns import Columns
 from edgepack.errors import BadInput
 from runtimes.trial import predict_in_child
 
+if TYPE_CHECKING:
+    from packager.artifact import ModelArtifact
+
 EXPECTED = "compared with the expected answers of the golden rows"
 REPEATED = "no expected answers were given: compared with the answers of the first run, which are kept with the rows"
+ORIGINAL = "compared with the original's answers to rows made for it"
 CONSISTENT = "no expected answers were given: all rows at once agree with one by one"
 
 
@@ -30,15 +35,18 @@ class Answers:
     alone: Columns
 
 
-def ask(folder: Path, inputs: Columns, timeout_s: float) -> Answers:
-    """Run rows through an unpacked bundle, twice, in one child. Raises BadInput or RuntimeFailed as the child says."""
-    both = predict_in_child(folder, inputs, timeout_s, twice=True)
+def ask(folder: Path, inputs: Columns, timeout_s: float, environments: Path | None = None) -> Answers:
+    """Run rows through an unpacked bundle, twice, in one child. Raises BadInput or RuntimeFailed as the child says.
+
+    `environments` keeps what python steps import for the next run.
+    """
+    both = predict_in_child(folder, inputs, timeout_s, twice=True, environments=environments)
     return Answers(both.slice(0, inputs.rows), both.slice(inputs.rows, 2 * inputs.rows))
 
 
-def prove(golden: GoldenRows, answers: Answers, tolerance: float, *, is_made: bool = False) -> dict[str, Any]:
-    """Compare and return the parity report; `is_made` says that no original gave the answers. Raises BadInput that
-    names the worst row, field and values.
+def prove(golden: GoldenRows, answers: Answers, tolerance: Tolerance, origin: str = EXPECTED) -> dict[str, Any]:
+    """Compare and return the parity report; `origin` says who gave the answers. Raises BadInput that names the worst
+    row, field and values.
     """
     if golden.outputs is None:
         found = compare(answers.together, answers.alone, tolerance)
@@ -53,10 +61,10 @@ def prove(golden: GoldenRows, answers: Answers, tolerance: float, *, is_made: bo
         raise BadInput(
             f"the packaged model does not answer as expected: {worst.reason}; largest difference {worst.max_abs:g}"
         )
-    return report(worst, REPEATED if is_made else EXPECTED, tolerance)
+    return report(worst, origin, tolerance)
 
 
-def report(found: Comparison, reason: str, tolerance: float) -> dict[str, Any]:
+def report(found: Comparison, reason: str, tolerance: Tolerance) -> dict[str, Any]:
     """The parity report as it is stored and printed."""
     return {
         "rows": found.rows,
@@ -64,10 +72,18 @@ def report(found: Comparison, reason: str, tolerance: float) -> dict[str, Any]:
         "max_rel": found.max_rel,
         "label_flips": found.label_flips,
         "worst_row": found.worst_row,
-        "tolerance": tolerance,
+        "tolerance": tolerance if isinstance(tolerance, float) else dict(tolerance),
         "runtime": "onnx",
         "reason": reason,
     }
+
+
+def add_steps(report: dict[str, Any], steps: Sequence[ModelArtifact]) -> None:
+    """Say what each step runs in, and how those that were converted compared with their originals."""
+    report["runtime"] = ", ".join(dict.fromkeys(step.spec.runtime for step in steps))
+    proven = {step.source.name: step.parity for step in steps if step.parity is not None}
+    if proven:
+        report["steps"] = proven
 
 
 def encode(parity: dict[str, Any]) -> bytes:
@@ -78,13 +94,31 @@ def encode(parity: dict[str, Any]) -> bytes:
 def table(parity: dict[str, Any]) -> list[str]:
     """The report for people, a line each."""
     worst = "" if parity["worst_row"] is None else f" (row {parity['worst_row']})"
-    return [
+    allowed = parity["tolerance"]
+    tolerances = (
+        [f"{name} {each:g}" for name, each in allowed.items()] if isinstance(allowed, dict) else [f"{allowed:g}"]
+    )
+    lines = [
         f"rows compared        {parity['rows']}",
         f"largest difference   {parity['max_abs']:.3g} absolute, {parity['max_rel']:.3g} relative{worst}",
         f"label flips          {parity['label_flips']}",
-        f"tolerance            {parity['tolerance']:g}",
+        f"tolerance            {', '.join(tolerances)}",
         f"how                  {parity['reason']}",
     ]
+    for name, step in parity.get("steps", {}).items():
+        lines += _step_table(name, step)
+    return lines
+
+
+def _step_table(name: str, step: Mapping[str, Any]) -> list[str]:
+    """What became of a converted step: its runtime, and each attempt with its reason."""
+    lines = [f"step '{name}': {step['original']} runs in {step['runtime']} ({step['environment']})"]
+    for attempt in step["trail"]:
+        compared = f", {attempt['rows']} rows, {attempt['max_rel']:.2g} relative" if "rows" in attempt else ""
+        flips = f", {attempt['label_flips']} label flips" if attempt.get("label_flips") else ""
+        told = "equal" if attempt["passed"] else f"refused: {attempt['reason']}"
+        lines.append(f"  {attempt['strategy']:19}{told}{compared}{flips}")
+    return lines
 
 
 def _badness(found: Comparison) -> tuple[int, float]:

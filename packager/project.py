@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from bundle.pipeline import LogPolicy, Resources, dns_label, legal_name, parse_bytes
+import msgspec
+
+from bundle.pipeline import MOST_WEIGHT, LogPolicy, Resources, dns_label, legal_name, parse_bytes
 from columns.schema import Schema
 from edgepack.errors import BadInput
 from packager.grammar import ProjectTable, StepTable, read_toml
@@ -32,6 +34,35 @@ class StepSource:
     batch: Literal["any", "single"] = "any"
     input: Mapping[str, str] | None = None
     output: Mapping[str, str] | None = None
+    requirements: Literal["exact", "compatible"] = "exact"
+    golden: GoldenSource | None = None  # the rows are the first step's
+    routing: RoutingSource | None = None
+
+    @property
+    def every_model(self) -> tuple[StepSource, ...]:
+        """All models of the step as steps of one model each; the first is the one that stands for the step."""
+        if self.routing is None:
+            return (self,)
+        taken, golden = self.routing.without_key(self.input), self.golden
+        if golden is not None and taken != self.input:
+            golden = replace(golden, rows=None)  # its rows have the key
+        alone = replace(self, routing=None, input=taken)
+        models = self.routing.models if self.routing.split else (alone, *self.routing.models)
+        return tuple(replace(each, golden=golden) for each in models)
+
+
+@dataclass(frozen=True)
+class RoutingSource:
+    """Several models in one step, as `split`, `key` and `shadow` give them."""
+
+    models: tuple[StepSource, ...]
+    split: Mapping[str, int]
+    key: str | None
+    shadow: tuple[str, ...]
+
+    def without_key(self, given: Mapping[str, str] | None) -> Mapping[str, str] | None:
+        """The types of [steps.input] that are the models': a key may be a field of the step alone."""
+        return {name: type_ for name, type_ in (given or {}).items() if f"in.{name}" != self.key} or None
 
 
 @dataclass(frozen=True)
@@ -40,7 +71,7 @@ class GoldenSource:
 
     rows: Path | None
     kept: Path
-    tolerance: float = 1e-5
+    tolerance: float | dict[str, float] = 1e-5  # one for all output fields, or one a field
 
 
 @dataclass(frozen=True)
@@ -78,8 +109,9 @@ def _from_model(path: Path) -> Project:
     _check_file(model, model.name)
     kept = root / f"{model.stem}.golden.json"
     rows = kept if kept.is_file() else None
-    step = StepSource(name, model)
-    return Project(root, name, (step,), GoldenSource(rows, kept), {}, LogPolicy(), Resources(), tuple(notes))
+    golden = GoldenSource(rows, kept)
+    step = StepSource(name, model, golden=golden)
+    return Project(root, name, (step,), golden, {}, LogPolicy(), Resources(), tuple(notes))
 
 
 def _from_toml(path: Path) -> Project:
@@ -89,14 +121,19 @@ def _from_toml(path: Path) -> Project:
     if not 0 < len(table.steps) <= MOST_STEPS:
         raise BadInput(f"'{TOML}' has {len(table.steps)} [[steps]]: expected 1 to {MOST_STEPS}", field="steps")
     notes: list[str] = []
-    steps = tuple(_step(root, number, step, notes) for number, step in enumerate(table.steps))
-    _check_distinct([step.name for step in steps])
+    steps = tuple(_routed_step(root, number, table, notes) for number in range(len(table.steps)))
+    _check_distinct([model.name for step in steps for model in step.every_model])
+    _check_all_used(table)
     _check_settings(table)
+    golden = _golden(root, table)
+    steps = tuple(
+        replace(step, golden=golden if not at else replace(golden, rows=None)) for at, step in enumerate(steps)
+    )
     return Project(
         root=root,
         name=_pipeline_name(table, steps, notes),
         steps=steps,
-        golden=_golden(root, table),
+        golden=golden,
         validations=dict(table.validations),
         log=table.log,
         resources=table.resources,
@@ -104,8 +141,11 @@ def _from_toml(path: Path) -> Project:
     )
 
 
-def inside(root: Path, text: str, key: str) -> Path:
-    """A path of a project. Raises BadInput for one that leads out: absolute, by `..` or through a link."""
+def inside(root: Path, text: str, key: str, *, folder: bool = False) -> Path:
+    """A path of a project: of a file or, where that is said, of a `folder`.
+
+    Raises BadInput for one that leads out: absolute, by `..` or through a link.
+    """
     path = PurePosixPath(text)
     if not text or path.is_absolute() or ".." in path.parts or "\\" in text or not text.isprintable():
         raise BadInput(
@@ -114,16 +154,22 @@ def inside(root: Path, text: str, key: str) -> Path:
     found = root / path
     if not found.resolve().is_relative_to(root.resolve()):
         raise BadInput(f"{key} = '{text}' is a link that leads out of the project: copy the file into it", field=key)
-    _check_file(found, text, key)
+    if not (folder and found.is_dir() and any(found.iterdir())):
+        _check_file(found, text, key)
     return found
 
 
 def _check_file(path: Path, text: str, key: str = "") -> None:
     where = f"{key} = '{text}'" if key else f"'{text}'"
     if path.is_dir():
-        raise BadInput(f"{where} is a folder: this version packages one model file a step", field=key or None)
-    if not path.is_file():
+        raise BadInput(
+            f"{where} is a folder: expected a file, or a folder of Python code or an ONNX model that has files",
+            field=key or None,
+        )
+    if not path.exists():
         raise BadInput(f"{where} does not exist: expected a file", field=key or None)
+    if not path.is_file():
+        raise BadInput(f"{where} is a device, pipe or socket: expected a file", field=key or None)
     if not path.stat().st_size:
         raise BadInput(f"{where} is empty: copy it again", field=key or None)
     try:
@@ -132,11 +178,63 @@ def _check_file(path: Path, text: str, key: str = "") -> None:
         raise BadInput(f"{where} does not open: {error.strerror}", field=key or None) from error
 
 
+def _routed_step(root: Path, number: int, whole: ProjectTable, notes: list[str]) -> StepSource:
+    """A step of one model, or of several: those that `split` and `shadow` name."""
+    table, key = whole.steps[number], f"steps[{number}]"
+    if table.split is None and table.shadow is None:
+        if table.key is not None:
+            raise BadInput(f"{key}.key without a split has no use: remove it", field=f"{key}.key")
+        return _step(root, number, table, notes)
+    split, shadow = table.split or {}, table.shadow or []
+    _check_routing(key, whole, table)
+    plain = msgspec.structs.replace(table, split=None, key=None, shadow=None)
+    routing = RoutingSource((), split, table.key, tuple(shadow))
+    tables = {
+        name: msgspec.structs.replace(
+            plain, name=name, model=whole.models[name].model, framework=whole.models[name].framework
+        )
+        for name in (*split, *shadow)
+    }
+    first = next((tables[name] for name in split), plain)
+    step = _step(root, number, msgspec.structs.replace(first, name=table.name), notes)
+    alone = {name: _step(root, number, each, notes) for name, each in tables.items()}
+    models = tuple(replace(each, input=routing.without_key(each.input)) for each in alone.values())
+    return replace(step, routing=replace(routing, models=models))
+
+
+def _check_routing(key: str, whole: ProjectTable, table: StepTable) -> None:
+    """What a step of several models must have, and must not."""
+    if (table.model is None) == (not table.split):
+        raise BadInput(f"{key} needs either a `model` or a `split` between [models.<name>]", field=f"{key}.model")
+    for part, names in (("split", list(table.split or {})), ("shadow", table.shadow or [])):
+        for name in names:
+            if name not in whole.models:
+                there = ", ".join(whole.models) or "none"
+                raise BadInput(
+                    f"{key}.{part} names '{name}': no [models.{name}], there is {there}", field=f"{key}.{part}"
+                )
+    for name in table.shadow or []:
+        if name in (table.split or {}) or (table.shadow or []).count(name) > 1:
+            raise BadInput(f"{key}.shadow names '{name}', which is in the step already", field=f"{key}.shadow")
+    wrong = [name for name, weight in (table.split or {}).items() if not 1 <= weight <= MOST_WEIGHT]
+    if wrong:
+        raise BadInput(f"{key}.split.{wrong[0]}: expected a weight of 1 to {MOST_WEIGHT}", field=f"{key}.split")
+    if table.key is not None and (not table.split or not table.key.startswith("in.") or table.key == "in."):
+        raise BadInput(f"{key}.key = '{table.key}': expected 'in.<field>', beside a split", field=f"{key}.key")
+
+
+def _check_all_used(table: ProjectTable) -> None:
+    used = {name for step in table.steps for name in (*(step.split or {}), *(step.shadow or []))}
+    for name in table.models:
+        if name not in used:
+            raise BadInput(f"[models.{name}] is in no split and no shadow of a step: remove it", field=f"models.{name}")
+
+
 def _step(root: Path, number: int, table: StepTable, notes: list[str]) -> StepSource:
     key = f"steps[{number}]"
     if table.model is None:
         raise BadInput(f'{key} has no model: add `model = "file.onnx"`', field=f"{key}.model")
-    model = inside(root, table.model, f"{key}.model")
+    model = inside(root, table.model, f"{key}.model", folder=True)
     if table.name is None:
         name, made = _made_name(Path(table.model).stem)
         notes.extend(made)
@@ -146,7 +244,16 @@ def _step(root: Path, number: int, table: StepTable, notes: list[str]) -> StepSo
         _check_types(f"{key}.{side}", given)
     if len(set(table.tensor_fields)) != len(table.tensor_fields) or not all(table.tensor_fields):
         raise BadInput(f"{key}.tensor_fields has a name that is empty or twice there", field=f"{key}.tensor_fields")
-    return StepSource(name, model, table.framework, tuple(table.tensor_fields), table.batch, table.input, table.output)
+    return StepSource(
+        name,
+        model,
+        table.framework,
+        tuple(table.tensor_fields),
+        table.batch,
+        table.input,
+        table.output,
+        table.requirements or "exact",
+    )
 
 
 def _check_types(key: str, given: Mapping[str, str] | None) -> None:
@@ -196,13 +303,20 @@ def _check_settings(table: ProjectTable) -> None:
         "log.max_value_bytes": (table.log.max_value_bytes, 0),
         "resources.gpus": (table.resources.gpus, 0),
         "resources.replicas": (table.resources.replicas, 1),
-        "golden.tolerance": (table.golden.tolerance, 0),
+        **_tolerances(table),
     }
     for key, (value, least) in low.items():
         if not (math.isfinite(value) and value >= least):
             raise BadInput(f"{key} = {value}: expected {least} or more", field=key)
     if not 0 < table.resources.cpus < math.inf:
         raise BadInput(f"resources.cpus = {table.resources.cpus}: expected more than 0", field="resources.cpus")
+
+
+def _tolerances(table: ProjectTable) -> dict[str, tuple[float, int]]:
+    given = table.golden.tolerance
+    if isinstance(given, dict):
+        return {f"golden.tolerance.{name}": (each, 0) for name, each in given.items()}
+    return {"golden.tolerance": (given, 0)}
 
 
 def _golden(root: Path, table: ProjectTable) -> GoldenSource:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -20,6 +23,24 @@ def usable_cpus(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
     quotas = [quota for quota in (_quota_v2(folder) for folder in _cgroup_folders(cgroups, own)) if quota]
     quotas.append(_quota_v1(cgroups / "cpu") or available)
     return max(1, min(available, math.ceil(min(quotas))))
+
+
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+@contextmanager
+def using_threads(count: int | None) -> Iterator[None]:
+    """Have engines that are loaded meanwhile compute with so many threads; None: with as many as there are CPUs."""
+    before = _threads.set(count)
+    try:
+        yield
+    finally:
+        _threads.reset(before)
+
+
+def engine_threads() -> int:
+    """How many threads an engine that is loaded now computes with."""
+    return _threads.get() or usable_cpus()
 
 
 def _cgroup_folders(cgroups: Path, own: Path) -> list[Path]:

@@ -5,7 +5,7 @@ How rows meet tensors, decided for each input by comparing ranks with the step's
 - the model's rank is one more than a row's: rows are the tensor's first axis; all run at once if it is
   free, one by one if it is fixed to 1;
 - the model's rank is a row's rank: the first axis is a fixed size, the whole tensor is one row; rows run
-  one by one.
+  one by one, also where this is so of an output.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from arch.providers import Choice
 from bundle.pipeline import StepSpec
 from columns.schema import Schema
 from columns.types import ListOf, Type
 from columns.values import object_array
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed
-from runtimes.cpus import usable_cpus
+from runtimes.cpus import engine_threads
+from runtimes.onnx_tensors import has_bfloat16, run_values, tensor_field
+from runtimes.protocol import TensorField
+from runtimes.providers import open_session
 
 _BIG_REQUEST_BYTES = 4 << 20  # from here on the arena shrinks after the run: one big request must not stay in memory
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
@@ -30,6 +34,7 @@ _DTYPES = {
     "tensor(string)": np.dtype(object),
     "tensor(bool)": np.dtype(bool),
     "tensor(float16)": np.dtype(np.float16),
+    "tensor(bfloat16)": np.dtype(np.float32),
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
     **{f"tensor({sign}int{bits})": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
@@ -41,27 +46,35 @@ Arrays = Mapping[str, np.ndarray]
 class OnnxRuntime:
     """One ONNX model, loaded."""
 
-    def __init__(self, engine: Any, session: Any, step: StepSpec) -> None:
+    def __init__(self, engine: Any, session: Any, step: StepSpec, providers: Choice | None = None) -> None:
         self._engine, self._session, self._step = engine, session, step
+        self.providers = providers or Choice()
         self._input, self._output = Schema.parse(step.input), Schema.parse(step.output)
         self._nodes = _nodes_by_field(session, self._input, step)
+        self._names = tuple((name, node.name) for name, node in self._nodes.items())
         self._outputs = _known_outputs(session, self._output, step)
         self._ranks = {field.name: _row_rank(field.type) for field in (*self._input.fields, *self._output.fields)}
         self._whole = {name for name, node in self._nodes.items() if len(node.shape) == self._ranks[name]}
+        self._has_bfloat16 = has_bfloat16([*session.get_inputs(), *session.get_outputs()])
+        self.tensor_inputs = tuple(tensor_field(n, node, self._ranks[n]) for n, node in self._nodes.items())
+        self.tensor_outputs = _known_tensors(session, self._ranks, self._outputs)
         fixed = bool(self._whole) or any(node.shape[0] == 1 for node in self._nodes.values())
-        self._one_by_one = fixed or step.batch == "single"
+        gives_whole = any(
+            each.shape is not None and len(each.shape) == self._ranks[each.name] for each in self.tensor_outputs
+        )
+        self._one_by_one = fixed or gives_whole or step.batch == "single"
 
     @classmethod
     def load(cls, path: Path, step: StepSpec) -> OnnxRuntime:
         """Load a model file. Raises BadInput without onnxruntime, RuntimeFailed when it refuses the file."""
         engine = _import_engine()
         try:
-            session = engine.InferenceSession(str(path), _session_options(engine), providers=["CPUExecutionProvider"])
+            session, providers = open_session(engine, path, _session_options(engine))
         except Exception as error:  # onnxruntime's errors have no other root
             raise RuntimeFailed(
                 f"model '{step.name}' does not load in onnxruntime {engine.__version__}: {_plain(error)}"
             ) from error
-        return cls(engine, session, step)
+        return cls(engine, session, step, providers)
 
     @property
     def input(self) -> Schema:
@@ -81,6 +94,11 @@ class OnnxRuntime:
         single = [self.infer({name: arrays[name][row : row + 1] for name in tensors}, 1) for row in range(rows)]
         return {name: _joined([each[name] for each in single]) for name in self._outputs}
 
+    def infer_tensors(self, tensors: Arrays) -> dict[str, np.ndarray]:
+        """Run the model once over its own tensors; see `TensorRuntime.infer_tensors`."""
+        results = self._ask({named: tensors[name] for name, named in self._names})
+        return dict(zip(self._outputs, results, strict=True))
+
     def close(self) -> None:
         """Let go of the session."""
         self._session = None
@@ -91,14 +109,24 @@ class OnnxRuntime:
             if tensor is None:
                 raise BadInput(f"field '{name}': its lists are not equally long, the model takes a tensor", field=name)
             feeds[self._nodes[name].name] = tensor[0, ...] if name in self._whole else tensor
-        try:
-            results = self._session.run(self._outputs, feeds, self._run_options(feeds))
-        except Exception as error:  # as above
-            raise self._explained(error) from error
+        results = self._ask(feeds)
         return {name: self._rows_of(name, result, rows) for name, result in zip(self._outputs, results, strict=True)}
 
+    def _ask(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        options = self._run_options(feeds)
+        try:
+            if self._has_bfloat16:
+                return run_values(self._engine, self._session, self._outputs, feeds, options)
+            found: list[np.ndarray] = self._session.run(self._outputs, feeds, options)
+        except Exception as error:  # as above
+            raise self._explained(error) from error
+        return found
+
     def _run_options(self, feeds: Mapping[str, np.ndarray]) -> Any:
-        if sum(feed.nbytes for feed in feeds.values()) < _BIG_REQUEST_BYTES:
+        size = 0
+        for feed in feeds.values():
+            size += feed.nbytes
+        if size < _BIG_REQUEST_BYTES:
             return None
         options = self._engine.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -137,7 +165,7 @@ def _import_engine() -> Any:
 
 def _session_options(engine: Any) -> Any:
     options = engine.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = usable_cpus(), 1
+    options.intra_op_num_threads, options.inter_op_num_threads = engine_threads(), 1
     options.execution_mode = engine.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what goes wrong is raised; a line on stderr as well would reach the user twice
     # spinning doubles the CPU and halves the speed on a busy or pinned machine
@@ -170,6 +198,11 @@ def _known_outputs(session: Any, schema: Schema, step: StepSpec) -> list[str]:
         if name not in found:
             raise RuntimeFailed(f"model '{step.name}' has no output '{name}': it has {', '.join(found)}")
     return list(schema.names)
+
+
+def _known_tensors(session: Any, ranks: Mapping[str, int], names: list[str]) -> tuple[TensorField, ...]:
+    nodes = {node.name: node for node in session.get_outputs()}
+    return tuple(tensor_field(name, nodes[name], ranks[name]) for name in names)
 
 
 def _row_rank(kind: Type) -> int:

@@ -8,8 +8,9 @@ maps that to its own tensors is its business alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,6 +38,36 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Let go of the engine's memory. `infer` must not be running."""
+
+
+@dataclass(frozen=True)
+class TensorField:
+    """An input or output of an engine. `datatype` as in the Open Inference Protocol; None is a free axis, as shape
+    any.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int | None, ...] | None
+
+
+@runtime_checkable
+class TensorRuntime(Protocol):
+    """What a native engine offers beside rows: its tensors as they are."""
+
+    @property
+    def tensor_inputs(self) -> tuple[TensorField, ...]:
+        """The tensors it takes, by the names of its fields."""
+
+    @property
+    def tensor_outputs(self) -> tuple[TensorField, ...]:
+        """The tensors it gives."""
+
+    def infer_tensors(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the model once over tensors of its own shapes; text is an object array of str.
+
+        Raises BadInput for tensors that do not fit the model; RuntimeFailed if the engine gives up.
+        """
 
 
 class Loader(Protocol):

@@ -1,22 +1,21 @@
 """The first run of a bundle on a machine, in a child: a model that crashes or hangs takes nobody along.
 
 The parent starts `runtimes.trial` in a fresh interpreter with its own import path, writes the inputs as raw
-columns to its standard input and reads one JSON line and raw columns from its standard output. The child
-binds itself before it touches a file of the bundle: no new privileges, no core file, no file it could grow,
-bounded memory, CPU and descriptors; it dies with its parent and is the first that the kernel kills when
-memory runs out.
+columns to its standard input and reads one JSON line and raw columns from its standard output. The child is
+confined (`runtimes.sandbox`) before it touches a file of the bundle: no network, nothing to read but the bundle
+and what it imports, nothing to write, bounded memory and CPU; it dies with its parent and is the first that the
+kernel kills when memory runs out. Python steps run in workers of its own, which are confined further.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import resource
-import signal
 import subprocess
 import sys
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -24,14 +23,16 @@ from bundle.golden import Comparison, compare
 from bundle.store import OpenBundle
 from columns.columns import Columns
 from columns.raw import decode_raw, encode_raw
-from edgepack.errors import BadInput, RuntimeFailed
+from edgepack.errors import BadInput, EdgepackError, RuntimeFailed
+from runtimes.child import ending
+from runtimes.environment import SCRATCH
+from runtimes.sandbox import Sandbox, for_accelerators
 
 DEADLINE_S = 120.0
 
-_ADDRESS_SPACE = 16 << 30  # bytes: address space, not memory; onnxruntime reserves far more than it uses
-_OPEN_FILES = 256
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-_START = "import sys; sys.path[:] = sys.argv[4:]; from runtimes.trial import main; main(*sys.argv[1:4])"
+_MODULE = "runtimes.trial"  # whose `main` the child calls
+_OOM_SCORE = 1000
+_SECRETS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_KEY")
 _LAST_WORDS = 300  # characters of the child's standard error that a reason may hold
 
 
@@ -42,30 +43,42 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: str = ""
 
 
-def run_trial(folder: Path, timeout_s: float = DEADLINE_S) -> Comparison:
+def run_trial(folder: Path, timeout_s: float = DEADLINE_S, environments: Path | None = None) -> Comparison:
     """Run the golden rows of an unpacked bundle in a child and compare with the answers in the bundle.
 
-    Returns the comparison, passed or not. Raises RuntimeFailed when the child crashed, hung or could not
-    load the model.
+    `environments` keeps what python steps import; without it that is made for this trial alone. Returns the
+    comparison, passed or not. Raises RuntimeFailed when the child crashed, hung or could not load the model.
     """
     opened = OpenBundle(folder)
     golden = opened.golden()
     try:
-        outputs = predict_in_child(folder, golden.inputs, timeout_s)
+        outputs = predict_in_child(folder, golden.inputs, timeout_s, environments=environments)
         return compare(golden.outputs or outputs, outputs, opened.spec.tolerance)
     except BadInput as error:
         raise RuntimeFailed(f"pipeline '{opened.spec.name}' cannot run its golden rows: {error}") from error
 
 
-def predict_in_child(folder: Path, inputs: Columns, timeout_s: float = DEADLINE_S, *, twice: bool = False) -> Columns:
+def predict_in_child(
+    folder: Path,
+    inputs: Columns,
+    timeout_s: float = DEADLINE_S,
+    *,
+    twice: bool = False,
+    environments: Path | None = None,
+) -> Columns:
     """Run rows through an unpacked bundle in a child and return its outputs, by bare field names.
 
     With `twice`, the same rows are then asked one by one, and those answers follow the first.
     Raises BadInput when the rows do not fit, RuntimeFailed when the child crashed, hung or could not load
     the model.
     """
-    name = OpenBundle(folder).spec.name
-    head, body = _answer_of(_child(folder, b"".join(encode_raw(inputs)), timeout_s, name, twice), name)
+    opened = OpenBundle(folder)
+    name = opened.spec.name
+    with ExitStack() as stack:
+        if environments is None:
+            environments = Path(stack.enter_context(TemporaryDirectory(prefix="edgepack-environments-")))
+        command = _command(opened, timeout_s, environments, twice)
+        head, body = _answer_of(_child(command, b"".join(encode_raw(inputs)), timeout_s, name), name)
     if head.blame == BadInput.__name__:
         raise BadInput(head.error)
     if head.blame:
@@ -76,20 +89,35 @@ def predict_in_child(folder: Path, inputs: Columns, timeout_s: float = DEADLINE_
         raise RuntimeFailed(f"pipeline '{name}' gave columns that do not read: {error}") from error
 
 
-def _child(folder: Path, inputs: bytes, timeout_s: float, name: str, twice: bool) -> bytes:
-    command = [
-        sys.executable,
-        "-I",
-        "-B",
-        "-c",
-        _START,
-        str(folder.resolve()),
-        str(timeout_s),
-        "twice" if twice else "once",
-        *_import_path(),
-    ]
+def _command(opened: OpenBundle, timeout_s: float, environments: Path, twice: bool) -> list[str]:
+    """The child's command line; what its workers import is made before, by this process."""
+    path = _import_path()
+    sandbox = Sandbox(
+        read=(opened.folder,),
+        cpu_s=int(timeout_s) * len(os.sched_getaffinity(0)) + 1,
+        oom_score=_OOM_SCORE,
+    )
+    if opened.spec.python_models:
+        from runtimes.python import environments_of
+
+        environments_of(opened, environments)
+        scratch = environments / SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        # a worker is confined within these confines and needs its own folder of /proc, whose name is not known yet
+        read = (opened.folder, environments, Path("/proc"))
+        sandbox = replace(sandbox, read=read, write=(scratch,), file_bytes=64 << 20, programs=True)
+    arguments = [str(opened.folder.resolve()), "twice" if twice else "once", str(environments.resolve())]
+    return for_accelerators(sandbox).command(_MODULE, arguments, path)
+
+
+def _child(command: list[str], inputs: bytes, timeout_s: float, name: str) -> bytes:
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env=_variables(),
     ) as child:
         try:
             answer, last_words = child.communicate(inputs, timeout_s)
@@ -101,7 +129,7 @@ def _child(folder: Path, inputs: bytes, timeout_s: float, name: str, twice: bool
                 f"pipeline '{name}' did not answer its trial within {timeout_s:g} s: stopped"
             ) from error
     if child.returncode:
-        raise RuntimeFailed(f"pipeline '{name}' ended its trial {_ending(child.returncode)}{_tail(last_words)}")
+        raise RuntimeFailed(f"pipeline '{name}' ended its trial {ending(child.returncode)}{_tail(last_words)}")
     return answer
 
 
@@ -119,11 +147,9 @@ def _import_path() -> list[str]:
     return [rooms, *(part for part in sys.path if part not in ("", rooms))]
 
 
-def _ending(code: int) -> str:
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"by signal {signal.Signals(-code).name}"
-    return f"with exit code {code}"
+def _variables() -> dict[str, str]:
+    """What this process was given, as drivers and engines read it, but for secrets."""
+    return {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in _SECRETS)}
 
 
 def _tail(last_words: bytes) -> str:
@@ -131,50 +157,29 @@ def _tail(last_words: bytes) -> str:
     return f": …{text[-_LAST_WORDS:]}" if text else ""
 
 
-def main(folder: str, timeout_s: str, times: str = "once") -> None:
-    """The child: bind, load, answer."""
-    _bind(float(timeout_s))
+def main(folder: str, times: str, environments: str) -> None:
+    """The child, bound already: load, answer."""
     # a native library may print: the answer has a descriptor of its own, and prints go to standard error
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with answer:
         try:
-            outputs = _predict(Path(folder), sys.stdin.buffer.read(), twice=times == "twice")
-        except (BadInput, RuntimeFailed) as error:
+            outputs = _predict(Path(folder), Path(environments), sys.stdin.buffer.read(), twice=times == "twice")
+        except EdgepackError as error:
             answer.write(msgspec.json.encode(Head(type(error).__name__, str(error))) + b"\n")
         else:
             answer.writelines([msgspec.json.encode(Head()) + b"\n", *encode_raw(outputs)])
 
 
-def _predict(folder: Path, inputs: bytes, *, twice: bool = False) -> Columns:
+def _predict(folder: Path, environments: Path, inputs: bytes, *, twice: bool = False) -> Columns:
     from runtimes.pipeline import LoadedPipeline
 
-    pipeline, rows = LoadedPipeline.open(folder), decode_raw(inputs)
-    if rows.schema != pipeline.input:
-        raise BadInput(f"pipeline '{pipeline.spec.name}' takes {pipeline.input}, the rows are {rows.schema}")
-    together = pipeline.infer(rows).outputs
-    if not twice:
-        return together
-    alone = [pipeline.infer(rows.slice(row, row + 1)).outputs for row in range(rows.rows)]
+    rows = decode_raw(inputs)
+    with closing(LoadedPipeline.open(folder, environments)) as pipeline:
+        if rows.schema != pipeline.input:
+            raise BadInput(f"pipeline '{pipeline.spec.name}' takes {pipeline.input}, the rows are {rows.schema}")
+        together = pipeline.rehearse(rows)
+        if not twice:
+            return together
+        alone = [pipeline.rehearse(rows.slice(row, row + 1)) for row in range(rows.rows)]
     return Columns.concat([together, *alone])
-
-
-def _bind(timeout_s: float) -> None:
-    """Set the limits; each only ever goes down, so that what the parent was given holds as well."""
-    cpu_s = int(timeout_s) * len(os.sched_getaffinity(0)) + 1
-    limits = {
-        resource.RLIMIT_AS: _ADDRESS_SPACE,
-        resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_NOFILE: _OPEN_FILES,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
-    }
-    for limit, most in limits.items():
-        hard = resource.getrlimit(limit)[1]
-        bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(limit, (bound, bound))
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")

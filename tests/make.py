@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from arch.target import Target, every_target
+from arch.target import Target, plain_targets
 from bundle.bundle import Bundle, bundles, pack
 from bundle.pipeline import PipelineSpec, StepSpec
 from bundle.store import unpack
@@ -23,6 +23,7 @@ ELEMENTS = {
     "float32": TensorProto.FLOAT,
     "float64": TensorProto.DOUBLE,
     "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
     "int64": TensorProto.INT64,
     "int32": TensorProto.INT32,
     "uint8": TensorProto.UINT8,
@@ -113,7 +114,7 @@ def bundle_index(
     model = linear(seed=seed)
     path = save(model, folder / f"{name}-{seed}.onnx")
     said = spec(name, Digest.of(path.read_bytes()), **changes)
-    return pack(said, {said.steps[0].model: path}, golden_rows(model), targets or every_target())
+    return pack(said, {said.steps[0].model: path}, golden_rows(model), targets or plain_targets())
 
 
 def open_folder(folder: Path, name: str = "small", *, seed: int = 0, target: str = "x86", **changes: Any) -> Path:

@@ -88,7 +88,7 @@ def test_no_room_of_the_lower_floors_loads_pyarrow_when_imported(room: str) -> N
 def test_a_program_ends_with_the_code_that_says_whose_fault_it_is(
     arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch.run(program, "edgepack", arguments) == code
+    assert launch.run(lambda: program, "edgepack", arguments) == code
     said = capsys.readouterr().err
     assert "Traceback" not in said and len(said.splitlines()) <= 1
 
@@ -98,7 +98,7 @@ def test_a_fault_of_ours_is_one_line_without_a_traceback(capsys: pytest.CaptureF
     def broken() -> None:
         raise ZeroDivisionError("planted\nfault")
 
-    assert launch.run(broken, "edgepack", []) == 1
+    assert launch.run(lambda: broken, "edgepack", []) == 1
     assert (
         capsys.readouterr().err
         == "edgepack: fault of ours: ZeroDivisionError: planted fault (EDGEPACK_DEBUG=1 shows where)\n"
@@ -110,8 +110,16 @@ def test_ctrl_c_ends_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    assert launch.run(interrupted, "edgepack", []) == 130
+    assert launch.run(lambda: interrupted, "edgepack", []) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_ctrl_c_in_the_middle_of_an_import_ends_with_130_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def load() -> click.Command:
+        raise KeyboardInterrupt
+
+    assert launch.run(load, "edgepack", []) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_every_module_opens_with_what_it_is_for() -> None:

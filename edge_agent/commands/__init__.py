@@ -10,7 +10,7 @@ import click
 
 from edgepack import __version__
 
-_VERBS = ("enrol", "run", "status")
+_VERBS = ("doctor", "enrol", "run", "status", "tune")
 
 
 class LazyGroup(click.Group):
@@ -38,4 +38,5 @@ def program() -> None:
       edgepack-agent enrol --hub https://hub.example:8090 --token join-…
       edgepack-agent run
       edgepack-agent status
+      edgepack-agent tune
     """

@@ -11,7 +11,7 @@ import click
 
 @click.command(name="enrol")
 @click.option("--hub", help="The hub's URL; https, or http on this very machine.  [EDGEPACK_HUB]")
-@click.option("--token", help="The join token, from: edgepack devices token.  [EDGEPACK_TOKEN]")
+@click.option("--token", help="The join token, from: edgepack devices token.  [EDGEPACK_JOIN_TOKEN]")
 @click.option(
     "--ca",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -38,21 +38,26 @@ def command(
     Example:
       edgepack-agent enrol --hub https://hub.example:8090 --token join-… --name line-1
     """
-    from edge_agent.config import Config
-    from edge_agent.enrol import enrol
+    from edge_agent.config import Config, target_of
+    from edge_agent.enrol import enrol, joining
     from edge_agent.folders import Folders
-    from edge_agent.state import State
     from edgepack.errors import BadInput
 
     config = Config.read(os.environ, hub=hub, token=token, ca=ca, name=name, data=data)
     if not config.hub or not config.token:
         raise BadInput(f"{'--hub' if not config.hub else '--token'} is missing: give the hub's URL and a join token")
-    folders = Folders(config.data).make()
-    state = State.open(folders.state)
-    try:
-        given = enrol(folders, state, config.hub, config.token, name=config.name, ca=config.ca, force=force)
-    finally:
-        state.close()
+    folders = Folders(config.data)
+    with joining(folders) as state:
+        given = enrol(
+            folders,
+            state,
+            config.hub,
+            config.token,
+            name=config.name,
+            ca=config.ca,
+            force=force,
+            target=target_of(config),
+        )
     who = given.enrolled
     if as_json:
         said = {

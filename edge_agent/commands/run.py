@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--host", help="Address to listen on. Default: 127.0.0.1.  [EDGEPACK_HOST]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on. Default: 8080.  [EDGEPACK_PORT]")
 @click.option("--hub", help="The hub to join, together with --token.  [EDGEPACK_HUB]")
-@click.option("--token", help="The join token, used once.  [EDGEPACK_TOKEN]")
+@click.option("--token", help="The join token, used once.  [EDGEPACK_JOIN_TOKEN]")
 @click.option(
     "--ca",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

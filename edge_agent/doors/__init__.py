@@ -1,5 +1,6 @@
 """The agent's HTTP routes, one module a protocol; what becomes of rows is `edge_agent.inference`'s."""
 
 from edge_agent.doors.app import make_app
+from edge_agent.doors.table import TABLE
 
-__all__ = ["make_app"]
+__all__ = ["TABLE", "make_app"]

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import re
-import uuid
+import time
+from collections.abc import Callable
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from edge_agent.doors import house, wallaroo
-from edge_agent.inference import WrongMediaType
+from edge_agent.doors.seam import Answer, Call, Route, error_body, refusal, request_id_of, respond, settle
+from edge_agent.doors.table import TABLE
 from edge_agent.metrics import Metrics
-from edge_agent.server import BodyTooLarge, error_body
-from edge_agent.serving import NotServed, Serving
-from edgepack.errors import BadInput, EdgepackError, RuntimeFailed, Unreachable
-
-log = logging.getLogger("edgepack.agent")
-
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_STATUS: tuple[tuple[type[EdgepackError], int], ...] = (
-    (NotServed, 404),
-    (WrongMediaType, 415),
-    (BodyTooLarge, 413),
-    (BadInput, 400),
-    (Unreachable, 503),  # not loaded yet, or the log takes no rows
-    (
-        RuntimeFailed,
-        422,
-    ),  # the model answered its golden rows here: that it cannot run these lies in the rows
-)
+from edge_agent.serving import Serving
+from edgepack.errors import BadInput, EdgepackError
 
 
 def make_app(serving: Serving, metrics: Metrics | None = None) -> Flask:
@@ -41,38 +24,66 @@ def make_app(serving: Serving, metrics: Metrics | None = None) -> Flask:
     metrics = metrics or Metrics()
     app.before_request(_take_request_id)
     app.after_request(_give_request_id)
-    app.register_error_handler(EdgepackError, _refused)
     app.register_error_handler(HTTPException, _http_refused)
-    app.register_error_handler(MemoryError, _out_of_memory)
-    app.register_error_handler(Exception, _fault)
-    app.register_blueprint(wallaroo.routes(serving, metrics))
+    app.register_error_handler(Exception, _refused)
+    _add_routes(app, serving, metrics)
+    app.register_blueprint(wallaroo.routes(serving))
     app.register_blueprint(house.routes(serving, metrics))
     return app
 
 
-def status_of(error: EdgepackError) -> int:
-    """The HTTP status that tells a client what to do about an error."""
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+def _add_routes(app: Flask, serving: Serving, metrics: Metrics) -> None:
+    """Every line of the table as a Flask route, for servers that do not look into the table themselves."""
+    for number, route in enumerate(TABLE.routes):
+        path = route.pattern.replace("{", "<").replace("}", ">")
+        app.add_url_rule(path, f"table-{number}", _view(route, serving, metrics), methods=[route.method])
+
+
+def _view(route: Route, serving: Serving, metrics: Metrics) -> Callable[..., Response]:
+    def view(**params: str) -> Response:
+        call = Call(request.method, request.path, request.query_string.decode("latin-1"), {}, b"", g.request_id)
+        call.headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            call.body = read_body()
+            answer = settle(route, call, respond(route, serving, call, params))
+        except EdgepackError as error:
+            answer = refusal(error, route.error_body)
+        if route.counted:
+            metrics.observe(call.pipeline, answer.status, call.rows, time.perf_counter() - call.started)
+        return _response(answer)
+
+    return view
+
+
+def read_body() -> bytes:
+    """The whole body. Raises BadInput for one that is cut short or badly chunked, BodyTooLarge."""
+    stream, environ = request.environ["wsgi.input"], request.environ
+    if environ.get("wsgi.input_terminated"):
+        return bytes(stream.read())
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body: bytes = stream.read(length)
+    if len(body) != length:
+        raise BadInput(f"the body is cut short: {length} bytes were announced, {len(body)} came")
+    return body
+
+
+def _response(answer: Answer) -> Response:
+    response = Response(answer.join(), answer.status, content_type=answer.media_type)
+    response.headers.extend(answer.headers)
+    return response
 
 
 def _take_request_id() -> None:
-    given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    g.request_id = request_id_of(request.headers.get("X-Request-Id"))
 
 
 def _give_request_id(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.get("request_id") or str(uuid.uuid4())
+    response.headers["X-Request-Id"] = g.get("request_id") or request_id_of(None)
     return response
 
 
-def _refused(error: EdgepackError) -> Response:
-    status = status_of(error)
-    if status == 500:
-        log.error("request failed: %s", error)
-    response = _error(status, str(error))
-    if isinstance(error, Unreachable):
-        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s or 1))
-    return response
+def _refused(error: Exception) -> Response:
+    return _response(refusal(error))
 
 
 def _http_refused(error: HTTPException) -> Response:
@@ -86,17 +97,6 @@ def _http_refused(error: HTTPException) -> Response:
     if allowed:
         response.headers["Allow"] = allowed
     return response
-
-
-def _out_of_memory(error: MemoryError) -> Response:
-    response = _error(503, "not enough memory for this request: send fewer rows at once")
-    response.headers["Retry-After"] = "5"
-    return response
-
-
-def _fault(error: Exception) -> Response:
-    log.exception("fault of ours")
-    return _error(500, f"fault of ours: {type(error).__name__}; the agent's log says more")
 
 
 def _error(status: int, message: str) -> Response:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from columns.schema import Schema
 from columns.types import ListOf, Scalar, StructOf, Type
+from edge_agent.doors import kserve, oip, predict, wallaroo_sdk
+from edge_agent.doors.values import OCTETS
 from edge_agent.inference import ARROW_FILE, ARROW_STREAM, JSON
 from edge_agent.serving import Serving
 from edgepack import __version__
@@ -26,6 +29,7 @@ def document(serving: Serving) -> dict[str, Any]:
             "/pipelines": _get("The pipelines that answer"),
             "/models": _get("Their models"),
             "/logs": _logs(),
+            **_other_doors(serving),
             "/healthz": _get("Whether the agent lives"),
             "/readyz": _get("Whether every pipeline is loaded", {"503": _error("Not yet")}),
             "/metrics": {"get": {"summary": "Prometheus figures", "responses": {"200": {"description": "Text"}}}},
@@ -53,12 +57,6 @@ def _inference(summary: str, names: list[str]) -> dict[str, Any]:
         media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in (ARROW_FILE, ARROW_STREAM)
     }
     result = {JSON: {"schema": {"type": "array", "items": {"type": "object"}}}, **arrow}
-    refused = {
-        "400": "Rows that do not fit",
-        "404": "No such pipeline",
-        "413": "Too large",
-        "415": "Wrong media type",
-    }
     return {
         "post": {
             "summary": summary,
@@ -66,12 +64,46 @@ def _inference(summary: str, names: list[str]) -> dict[str, Any]:
             "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": schemas}}, **arrow}},
             "responses": {
                 "200": {"description": "One result a row", "content": result},
-                **{status: _error(words) for status, words in refused.items()},
-                "422": _error("The model cannot run these rows"),
-                "503": _error("Not ready, or the log takes no rows: come back after Retry-After"),
+                **{status: _error(words) for status, words in _REFUSED.items()},
             },
         }
     }
+
+
+def _other_doors(serving: Serving) -> dict[str, Any]:
+    """What protocols of others describe in documents of their own: here by name, with the pipelines there are."""
+    octets = {OCTETS: {"schema": {"type": "string", "format": "binary"}}}
+    versions = [pipeline.version for pipeline in serving.pipelines]
+    parts = {
+        "pipeline": {"type": "string", **({"enum": serving.names} if versions else {})},
+        "version": {"type": "string", **({"enum": versions} if versions else {})},
+        "deployment": {"type": "string"},
+    }
+    said: dict[str, Any] = {}
+    for route in (*oip.ROUTES, *kserve.ROUTES, *predict.ROUTES, *wallaroo_sdk.ROUTES):
+        names = re.findall(r"{(\w+)}", route.pattern)
+        entry: dict[str, Any] = {
+            "summary": (route.door.__doc__ or "").partition(": ")[0].strip("`. "),
+            "parameters": [{"name": n, "in": "path", "required": True, "schema": parts[n]} for n in names],
+            "responses": {
+                "200": {"description": "As the protocol says", "content": {JSON: {"schema": {}}, **octets}},
+                **{status: {"description": words} for status, words in _REFUSED.items()},
+            },
+        }
+        if route.method == "POST":
+            entry["requestBody"] = {"content": {JSON: {"schema": {}}, **octets}}
+        said.setdefault(route.pattern, {})[route.method.lower()] = entry
+    return said
+
+
+_REFUSED = {
+    "400": "Does not fit",
+    "404": "No such pipeline or version",
+    "413": "Too large",
+    "415": "Wrong media type or coding",
+    "422": "The model cannot run this",
+    "503": "Not ready, too busy, or the log takes no rows: come back after Retry-After",
+}
 
 
 def _logs() -> dict[str, Any]:

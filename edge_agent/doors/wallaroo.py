@@ -6,52 +6,84 @@ Answers are JSON, nested unless a separator is given; Arrow only when `Accept` a
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 
 from columns.columns import Columns
 from columns.focus import focus
 from columns.records import encode_records
+from columns.schema import Schema
 from edge_agent import inference
-from edge_agent.metrics import Metrics
+from edge_agent.doors.compression import body_of, packed
+from edge_agent.doors.seam import Answer, Call, Query, Route
+from edge_agent.doors.values import infer_value
 from edge_agent.serving import ActivePipeline, Serving
 from edgepack.errors import BadInput
 
+CUSTOM_JSON = "format=wallaroo"  # any JSON: answered by the outputs alone
+
 _RUNNING = "Running"
+_MOST_PLANS = 64
 
 
-@dataclass(frozen=True)
 class Focus:
     """Which columns a client wants, and how it wants them named: the `dataset` parameters of the query."""
 
-    chosen: list[str]
-    excluded: list[str]
-    separator: str | None
-
-    @classmethod
-    def of_request(cls) -> Focus:
-        """Read the query of the current request."""
-        query = request.args
-        return cls(query.getlist("dataset[]"), query.getlist("dataset.exclude[]"), query.get("dataset.separator"))
+    def __init__(self, query: Query) -> None:
+        self._chosen, self._excluded = query.getlist("dataset[]"), query.getlist("dataset.exclude[]")
+        self.separator = query.get("dataset.separator")
+        self._plans: dict[int, tuple[Schema, Schema]] = {}  # by the schema's id: it, and what is wanted of it
 
     def check(self, active: ActivePipeline) -> None:
         """Raise BadInput for a name that no result of a pipeline has, before anything is run or logged."""
-        if self.chosen or self.excluded:
-            self.of(inference.blank_result(active))
+        if self._chosen or self._excluded:
+            self.on(inference.blank_result(active))
 
-    def of(self, result: Columns) -> Columns:
+    def on(self, result: Columns) -> Columns:
         """The wanted columns of a result."""
-        return focus(result, self.chosen, self.excluded)
+        if not (self._chosen or self._excluded):
+            return result
+        plan = self._plans.get(id(result.schema))
+        if plan is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            wanted = focus(result, self._chosen, self._excluded).schema
+            plan = self._plans[id(result.schema)] = (result.schema, wanted)
+        return Columns(plan[1], {name: result.arrays[name] for name in plan[1].names}, result.rows)
+
+    def on_logged(self, rows: Columns, known: list[str]) -> Columns:
+        """The wanted columns of rows of a log, which may lack some of those that are known."""
+        return focus(rows, self._chosen, self._excluded, others=known)
 
 
-def routes(serving: Serving, metrics: Metrics) -> Blueprint:
-    """The routes of this door."""
+@lru_cache(maxsize=256)
+def focus_of(query: str) -> Focus:
+    """The focus of a query; clients repeat theirs."""
+    return Focus(Query(query))
+
+
+def infer(serving: Serving, call: Call, pipeline: str | None = None) -> Answer:
+    """`POST /infer` and `POST /pipelines/{pipeline}`."""
+    wanted, said = focus_of(call.query), call.header("content-type")
+    with serving.lease(pipeline) as active:
+        call.pipeline = active.name
+        wanted.check(active)
+        body = body_of(call)
+        if CUSTOM_JSON in said.lower():
+            return packed(call, Answer(*infer_value(active, call, body, is_json=True)))
+        result = inference.infer(active, call, lambda schema: inference.decode(body, said, schema))
+    return packed(call, Answer(*inference.encode(wanted.on(result), call.header("accept"), wanted.separator)))
+
+
+ROUTES = (Route("POST", "/infer", infer), Route("POST", "/pipelines/{pipeline}", infer))
+
+
+def routes(serving: Serving) -> Blueprint:
+    """What of this door waits for the disk, or is asked rarely."""
     door = Blueprint("wallaroo", __name__)
-    _add_inference(door, serving, metrics)
 
     @door.get("/pipelines")
     def pipelines() -> dict[str, Any]:
@@ -69,44 +101,6 @@ def routes(serving: Serving, metrics: Metrics) -> Blueprint:
     return door
 
 
-def _add_inference(door: Blueprint, serving: Serving, metrics: Metrics) -> None:
-    @door.post("/infer", defaults={"name": None}, endpoint="infer")
-    @door.post("/pipelines/<name>", endpoint="infer")
-    def infer(name: str | None) -> Response:
-        g.started = time.perf_counter()
-        return _infer(serving, name)
-
-    @door.after_request
-    def count(response: Response) -> Response:
-        if "started" in g:
-            seconds = time.perf_counter() - g.started
-            metrics.observe(g.get("pipeline", ""), response.status_code, g.get("rows", 0), seconds)
-        return response
-
-
-def _infer(serving: Serving, name: str | None) -> Response:
-    body, wanted = read_body(), Focus.of_request()
-    with serving.lease(name) as active:
-        g.pipeline = active.name
-        wanted.check(active)
-        result = inference.infer(active, body, request.content_type or "", g.request_id)
-    g.rows = result.rows
-    answer, media_type = inference.encode(wanted.of(result), request.headers.get("Accept", ""), wanted.separator)
-    return Response(answer, content_type=media_type)
-
-
-def read_body() -> bytes:
-    """The whole body. Raises BadInput for one that is cut short or badly chunked, BodyTooLarge."""
-    stream, environ = request.environ["wsgi.input"], request.environ
-    if environ.get("wsgi.input_terminated"):
-        return bytes(stream.read())
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    body: bytes = stream.read(length)
-    if len(body) != length:
-        raise BadInput(f"the body is cut short: {length} bytes were announced, {len(body)} came")
-    return body
-
-
 def _logs(serving: Serving) -> Response:
     """Stream the rows kept of one pipeline (`?pipeline=`), or of each in turn, by name."""
     name, after_seq, limit = request.args.get("pipeline"), _number("after_seq"), _number("limit")
@@ -116,9 +110,22 @@ def _logs(serving: Serving) -> Response:
     for each in [name] if name is not None or not serving.names else serving.names:
         with serving.lease(each) as active:
             chosen.append(active)
+    wanted, known = focus_of(request.query_string.decode("latin-1")), _logged_names(chosen)
+    wanted.on_logged(Columns(Schema(()), {}, 0), known)  # refuses what no row has
     rows = _rows(chosen, after_seq, limit)
     first = next(rows, None)  # what goes wrong at once still gets a status of its own
-    return Response(_as_list(first, rows, Focus.of_request()), content_type=inference.JSON)
+    return Response(_as_list(first, rows, wanted, known), content_type=inference.JSON)
+
+
+def _logged_names(pipelines: list[ActivePipeline]) -> list[str]:
+    """The columns that rows of these pipelines may have in the log; not every row has all."""
+    names = [f"metadata.{name}" for name in ("request_id", "pipeline", "bundle", "seq", "epoch", "shapes")]
+    for pipeline in pipelines:
+        names += pipeline.result_schema.names
+        for step in pipeline.loaded.spec.steps:
+            shadow = step.routing.shadow if step.routing else []
+            names += [f"out_{model}.{field}" for model in shadow for field in step.output]
+    return names
 
 
 def _rows(pipelines: list[ActivePipeline], after_seq: int | None, limit: int | None) -> Iterator[Columns]:
@@ -129,11 +136,11 @@ def _rows(pipelines: list[ActivePipeline], after_seq: int | None, limit: int | N
                 limit -= columns.rows
 
 
-def _as_list(first: Columns | None, others: Iterator[Columns], wanted: Focus) -> Iterator[bytes]:
+def _as_list(first: Columns | None, others: Iterator[Columns], wanted: Focus, known: list[str]) -> Iterator[bytes]:
     """One JSON list from many pieces."""
     comma = b"["
     for columns in itertools.chain([first] if first else [], others):
-        yield comma + encode_records(wanted.of(columns), wanted.separator)[1:-1]
+        yield comma + encode_records(wanted.on_logged(columns, known), wanted.separator)[1:-1]
         comma = b","
     yield b"]" if comma == b"," else b"[]"
 

@@ -56,14 +56,18 @@ class HubClient:
             raise BadInput("httpx is not installed: install 'edgepack[hub]' to speak to a hub") from error
 
         self.url = checked_url(url)
-        self.token = token or find_token(self.url)
         # a proxy for the outside world is not asked for this very machine
         self._http = httpx.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {self.token}"},
             timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_S),
             trust_env=not _is_loopback(self.url),
         )
+        try:
+            self.token = token or self._find_token()
+        except BaseException:
+            self._http.close()
+            raise
+        self._http.headers["Authorization"] = f"Bearer {self.token}"
 
     def __enter__(self) -> HubClient:
         return self
@@ -121,6 +125,19 @@ class HubClient:
             "GET", "/logs", LogPage, query={name: value for name, value in query.items() if value is not None}
         )
 
+    def _find_token(self) -> str:
+        """The token that is remembered. Raises Unreachable where it is the hub that lacks, and not only its token."""
+        try:
+            return find_token(self.url)
+        except BadInput:
+            self._check_alive()
+            raise
+
+    def _check_alive(self) -> None:
+        answer = self._request("GET", "/healthz")
+        if not answer.is_success or b'"status"' not in answer.content:
+            raise RuntimeFailed(f"'{self.url}' gives no sign of a hub's life: is it an edgepack hub?")
+
     def _ask(
         self, method: str, path: str, kind: type[T], *, body: object = None, query: dict[str, Any] | None = None
     ) -> T:
@@ -144,19 +161,34 @@ class HubClient:
         headers: dict[str, str] | None = None,
         allowed: tuple[int, ...] = (),
     ) -> httpx.Response:
-        import httpx
-
         content = None if body is None else msgspec.json.encode(body)
         sent = {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
-        try:
-            answer = self._http.request(method, f"/api/v1{path}", content=content, params=query, headers=sent)
-        except httpx.HTTPError as error:
-            raise Unreachable(
-                f"hub '{self.url}' did not answer ({_reason(error)}): is it running? start one with `edgepack hub`"
-            ) from error
+        answer = self._request(method, f"/api/v1{path}", content=content, params=query, headers=sent)
         if not answer.is_success and answer.status_code not in allowed:
             raise _refusal(self.url, answer)
         return answer
+
+    def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        import httpx
+
+        try:
+            return self._http.request(method, path, **more)
+        except httpx.HTTPError as error:
+            if _is_plain_http(error):
+                raise BadInput(
+                    f"hub '{self.url}' speaks plain http there: use http:// on the hub's own machine, or start it with "
+                    "--tls-cert and --tls-key",
+                    field="hub",
+                ) from error
+            raise Unreachable(
+                f"hub '{self.url}' did not answer ({_reason(error)}): is it running? start one with `edgepack hub`"
+            ) from error
+
+
+def _is_plain_http(error: Exception) -> bool:
+    """Whether a TLS greeting was answered by something that is no TLS (OpenSSL 3.2 has other words for it)."""
+    said = str(error).lower().replace("_", " ")
+    return "wrong version number" in said or "record layer failure" in said
 
 
 def _refusal(url: str, answer: httpx.Response) -> Exception:

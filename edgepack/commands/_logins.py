@@ -23,6 +23,17 @@ class _Login(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 def find_token(url: str) -> str:
     """The token that is remembered for a hub. Raises BadInput that says how to give one."""
+    token = known_token(url)
+    if token is None:
+        raise BadInput(
+            f"no token for hub '{url}': run `edgepack login --hub {url} --token T`, or set EDGEPACK_TOKEN",
+            field="token",
+        )
+    return token
+
+
+def known_token(url: str) -> str | None:
+    """The token that is remembered for a hub, if one is. Raises BadInput for one that cannot be read."""
     login = _read_logins().get(url, _Login())
     if login.token is not None:
         return login.token
@@ -33,14 +44,18 @@ def find_token(url: str) -> str:
             raise BadInput(
                 f"the token of hub '{url}' in '{login.token_file}' cannot be read: {error.strerror}"
             ) from error
-    raise BadInput(
-        f"no token for hub '{url}': run `edgepack login --hub {url} --token T`, or set EDGEPACK_TOKEN", field="token"
-    )
+    return None
 
 
 def remember_token(url: str, token: str) -> Path:
-    """Keep a token for a hub, for this user alone. Returns the file."""
-    return _remember(url, _Login(token=token))
+    """Keep a token for a hub, for this user alone. Returns the file. Raises BadInput where it cannot be written."""
+    try:
+        return _remember(url, _Login(token=token))
+    except OSError as error:
+        raise BadInput(
+            f"'{logins_path()}' cannot be written: {error.strerror}; set XDG_CONFIG_HOME to a folder that can, or "
+            "EDGEPACK_TOKEN instead of logging in"
+        ) from error
 
 
 def remember_token_file(url: str, token_file: Path) -> None:

@@ -14,6 +14,13 @@ def show(what: str) -> None:
         sys.stderr.flush()
 
 
+def notice(what: str) -> None:
+    """A line that always is written: what will take long or much room."""
+    clear()
+    sys.stderr.write(f"edgepack: {what}\n")
+    sys.stderr.flush()
+
+
 def clear() -> None:
     """Take the line away."""
     if sys.stderr.isatty():

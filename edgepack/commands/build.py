@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from arch.catalog import Catalog
     from arch.target import Target
-    from buildx.outcome import Built
-    from packager.package import Packaged
 
 
 @click.command()
@@ -25,10 +23,20 @@ if TYPE_CHECKING:
     help="May be given again. Default: this machine's.",
 )
 @click.option(
-    "--accel", type=click.Choice(["none"]), default="none", show_default=True, help="The accelerator of every --arch."
+    "--accel",
+    metavar="ACCEL",
+    default="none",
+    show_default=True,
+    help="The accelerator of every --arch; see: edgepack targets.",
 )
 @click.option("--target", "targets", multiple=True, metavar="ARCH[/ACCEL]", help="Both in one; may be given again.")
-@click.option("--builder", type=click.Choice(["auto", "direct"]), default="auto", show_default=True)
+@click.option(
+    "--builder",
+    type=click.Choice(["auto", "direct", "buildx"]),
+    default="auto",
+    show_default=True,
+    help="direct needs no Docker; buildx calls docker buildx build; auto is direct.",
+)
 @click.option(
     "--base", metavar="LAYOUT|REF", help="An image with Python instead of our own base: layout, tar, or in a registry."
 )
@@ -43,6 +51,16 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "output", type=click.Path(path_type=Path), help="The file. Default: dist/<pipeline>-<arch>-<accel>.oci.tar."
 )
+@click.option("--push", "push", metavar="REF", help="Push to host/repository[:tag]; a file is written only with -o.")
+@click.option("--plain-http", is_flag=True, help="Speak http to a registry that is not on this machine.")
+@click.option("--load", is_flag=True, help="Load the image into this machine's docker engine as well.")
+@click.option(
+    "--emit",
+    "emits",
+    multiple=True,
+    type=click.Choice(["compose", "quadlet", "k8s"]),
+    help="Also write what starts the image, beside the file; may be given again.",
+)
 @click.option("--no-layer-cache", is_flag=True, help="Make every layer anew, and keep none.")
 @click.option("--locked", is_flag=True, help="Use edgepack.lock as it is; refuse to resolve anything anew.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -56,6 +74,10 @@ def command(
     wheels: Path | None,
     compression: str,
     output: Path | None,
+    push: str | None,
+    plain_http: bool,
+    load: bool,
+    emits: tuple[str, ...],
     no_layer_cache: bool,
     locked: bool,
     as_json: bool,
@@ -70,95 +92,72 @@ def command(
       edgepack build model.onnx --arch arm
       edgepack build examples/wine-line --arch x86 --arch arm -o wine.oci.tar
       docker load -i wine.oci.tar
+      edgepack build examples/wine-line --arch arm --push 127.0.0.1:5000/wine-line:1 --emit k8s
     """
-    from arch.target import every_target
+    from arch.catalog import FOLDER, Catalog
+    from arch.target import plain_targets
     from buildx.build import Options, Workplace, build
+    from buildx.engine import Engine
+    from edgepack.commands import _progress
+    from edgepack.commands._build_result import emit, show
+    from edgepack.commands._push import Push
+    from edgepack.commands._terminal import TerminalReport
     from edgepack.commands.cache import cache_folder
+    from edgepack.commands.targets import own_targets
+    from packager.checks import Checklist
     from packager.package import package
     from packager.project import Project
+    from packager.wheels import WheelSource
 
-    wanted = wanted_targets(archs, accel, targets)
-    report = TerminalReport()
-    with report:
+    root = source if source.is_dir() else source.parent
+    wanted = wanted_targets(archs, accel, targets, Catalog.read([own_targets(), root / FOLDER], os.environ))
+    environ, cache = os.environ, cache_folder(os.environ)
+    with TerminalReport() as report, Push.opened(push, base, plain_http, environ, cache, report) as registry:
+        engine = Engine.connect(environ) if load else None  # what is missing is said before the work begins
         report.step("checking the model")
         project = Project.open(source)
-        # for every target there is, so that an image does not depend on which others were built beside it
-        packaged = package(project, every_target())
-        options = Options(project.root, _touched(source), output, base, wheels, compression, locked, not no_layer_cache)
-        if builder == "auto":
-            report.step("builder: direct")
-        built = build(packaged.index, wanted, options, Workplace(cache_folder(os.environ), os.environ), report)
-    _print(built, packaged, builder, as_json)
+        # for the plain targets always, so that an image does not depend on which others were built beside it
+        source_of_wheels = WheelSource(wheels, locked, report)
+        packaged = package(
+            project,
+            {*plain_targets(), *wanted},
+            checklist=Checklist(notice=_progress.notice),
+            asked=wanted,
+            cache=cache,
+            wheels=source_of_wheels,
+        )
+        options = Options(
+            project.root,
+            _touched(source),
+            output,
+            base,
+            wheels,
+            compression,
+            locked,
+            not no_layer_cache,
+            builder="buildx" if builder == "buildx" else "direct",
+            reference=push,
+            keep_file=push is None,
+            plain_http=plain_http,
+        )
+        workplace = Workplace(cache, environ, targets=(own_targets(),), terminal=report.is_terminal)
+        built = build(packaged.index, wanted, options, workplace, report, [registry] if registry else [], engine)
+        files = emit(built, packaged.spec, emits, is_loaded=load, is_pushed=push is not None)
+    show(built, packaged, files, is_auto=builder == "auto", is_loaded=load, is_pushed=push is not None, as_json=as_json)
 
 
-def wanted_targets(archs: tuple[str, ...], accel: str, targets: tuple[str, ...]) -> list[Target]:
-    """What the options ask for; without any, the plain target of this machine."""
+def wanted_targets(
+    archs: tuple[str, ...], accel: str, targets: tuple[str, ...], catalog: Catalog | None = None
+) -> list[Target]:
+    """What the options ask for; without any, this machine's architecture with the accelerator."""
     from arch.target import Target, host_target
 
-    asked = [Target.parse(text) for text in targets] + [Target.parse(f"{arch}/{accel}") for arch in archs]
-    return sorted(set(asked)) or [host_target()]
-
-
-class TerminalReport:
-    """Steps on standard error, on one line that is wiped at the end, if that is a terminal; notices always, each
-    once.
-    """
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._said: set[str] = set()
-
-    def __enter__(self) -> TerminalReport:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._wipe()
-
-    def step(self, text: str) -> None:
-        """Show what is being done now."""
-        if self._is_terminal:
-            self._wipe()
-            click.echo(f"{text} …", nl=False, err=True)
-
-    def notice(self, text: str) -> None:
-        """Say what the user should know."""
-        if text not in self._said:
-            self._said.add(text)
-            self._wipe()
-            click.echo(f"warning: {text}", err=True)
-
-    def _wipe(self) -> None:
-        if self._is_terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
+    parse = catalog.parse if catalog else Target.parse
+    asked = [parse(text) for text in (*targets, *(f"{arch}/{accel}" for arch in archs))]
+    return sorted(set(asked)) or [parse(f"{host_target().arch}/{accel}")]
 
 
 def _touched(source: Path) -> Path:
     """What git is asked about: the folder of an edgepack.toml, or the model file."""
     source = source.absolute()
     return source.parent if source.name == "edgepack.toml" else source
-
-
-def _print(built: Built, packaged: Packaged, builder: str, as_json: bool) -> None:
-    for note in packaged.notes:
-        click.echo(f"note: {note}", err=True)
-    if as_json:
-        import orjson
-
-        click.echo(orjson.dumps(built.to_dict(packaged.parity)))
-        return
-    from packager import parity
-
-    click.echo(f"pipeline '{packaged.spec.name}', {len(packaged.checks)} checks passed")
-    for line in parity.table(packaged.parity):
-        click.echo(f"  {line}")
-    for image in built.images:
-        size = f"{image.compressed_bytes / 1e6:.1f} MB compressed"
-        click.echo(f"image {image.reference}  {image.target.platform}  {size}")
-        for layer in image.layers:
-            how = "cached" if layer.cached else "made  "
-            click.echo(f"  {layer.kind:7} {layer.size_bytes / 1e6:7.1f} MB  {how}  {layer.title}")
-        click.echo(f"  {image.image.digest}")
-    click.echo(f"created {built.created.text}: {built.created.reason}")
-    how = "direct (auto: it needs no daemon)" if builder == "auto" else builder
-    click.echo(f"written {built.path}  {built.size_bytes / 1e6:.1f} MB in {built.seconds:.1f} s, builder {how}")
-    click.echo(f"digest  {built.digest}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +35,20 @@ def command(source: Path, targets: tuple[str, ...], output: Path | None, as_json
       edgepack bundle examples/wine-line
       edgepack bundle model.onnx --target arm -o model.oci.tar
     """
-    from arch.target import Target, every_target
+    from arch.catalog import Catalog
+    from arch.target import plain_targets
     from edgepack.commands import _progress
+    from edgepack.commands.cache import cache_folder
+    from edgepack.commands.targets import target_folders
     from packager.checks import Checklist
     from packager.package import package
     from packager.project import Project
 
-    wanted = [Target.parse(text) for text in targets] or list(every_target())
+    catalog = Catalog.read(target_folders(source), os.environ)
+    wanted = [catalog.parse(text) for text in targets] or list(plain_targets())
     try:
-        packaged = package(Project.open(source), wanted, checklist=Checklist(progress=_progress.show))
+        checklist, cache = Checklist(progress=_progress.show, notice=_progress.notice), cache_folder(os.environ)
+        packaged = package(Project.open(source), wanted, checklist=checklist, cache=cache)
     finally:
         _progress.clear()
     path = output or Path("dist") / f"{packaged.spec.name}.bundle.oci.tar"

@@ -14,7 +14,7 @@ _DAY_S = 86_400
 
 @click.group()
 def command() -> None:
-    """List or prune the layers, wheels and Debian packages that builds keep.
+    """List or prune the layers, wheels, Debian packages, environments and conversions that builds keep.
 
     Everything in the cache can be made or fetched again. EDGEPACK_CACHE names another folder for it.
 
@@ -30,19 +30,30 @@ def command() -> None:
 def list_command(as_json: bool) -> None:
     """Show what lies in the cache."""
     from buildx.layer_cache import list_cache
+    from packager.environments import list_environments
+    from packager.frameworks.tabular import list_conversions
 
     folder = cache_folder(os.environ)
-    parts = list_cache(folder)
+    environments, conversions = list_environments(folder), list_conversions(folder)
+    parts = [(part.name, part.files, part.size_bytes) for part in list_cache(folder)]
+    parts.append(("environments", len(environments), sum(each.size_bytes for each in environments)))
+    parts.append(("conversions", *conversions))
     if as_json:
-        import orjson
+        import msgspec
 
-        found = [{"name": part.name, "files": part.files, "size_bytes": part.size_bytes} for part in parts]
-        size_bytes = sum(part.size_bytes for part in parts)
-        click.echo(orjson.dumps({"path": str(folder), "size_bytes": size_bytes, "parts": found}))
+        found = {
+            "path": str(folder),
+            "size_bytes": sum(size for _, _, size in parts),
+            "parts": [{"name": name, "files": files, "size_bytes": size} for name, files, size in parts],
+            "environments": environments,
+        }
+        click.echo(msgspec.json.encode(found))
         return
     click.echo(str(folder))
-    for part in parts:
-        click.echo(f"  {part.name:14}{part.files:6} files {part.size_bytes / 1e6:9.1f} MB")
+    for name, files, size in parts:
+        click.echo(f"  {name:14}{files:6} {'made ' if name == 'environments' else 'files'} {size / 1e6:9.1f} MB")
+    for each in environments:
+        click.echo(f"    {each.title}: Python {each.python}, {len(each.packages)} packages, made in {each.seconds:g} s")
 
 
 @command.command("prune")
@@ -53,9 +64,12 @@ def list_command(as_json: bool) -> None:
 def prune_command(unused_days: float, as_json: bool) -> None:
     """Remove what lies in the cache. Refused while a build is using it."""
     from buildx.layer_cache import prune_cache
+    from packager.environments import prune_environments
+    from packager.frameworks.tabular import prune_conversions
 
-    folder = cache_folder(os.environ)
-    freed = prune_cache(folder, unused_days * _DAY_S, time.time())
+    folder, unused_s, now_s = cache_folder(os.environ), unused_days * _DAY_S, time.time()
+    freed = prune_cache(folder, unused_s, now_s)
+    freed += prune_environments(folder, unused_s, now_s) + prune_conversions(folder, unused_s, now_s)
     if as_json:
         import orjson
 

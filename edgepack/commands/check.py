@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def command(source: Path, as_json: bool) -> None:
     from edgepack.commands import _progress
     from packager.checks import Checklist
 
-    checklist = Checklist(progress=_progress.show)
+    checklist = Checklist(progress=_progress.show, notice=_progress.notice)
     packaged: Packaged | None = None
     try:
         packaged = _packaged(source, checklist)
@@ -46,6 +47,7 @@ def command(source: Path, as_json: bool) -> None:
 
 def _packaged(source: Path, checklist: Checklist) -> Packaged:
     from arch.target import host_target
+    from edgepack.commands.cache import cache_folder
     from packager.package import package
     from packager.project import Project
 
@@ -53,7 +55,7 @@ def _packaged(source: Path, checklist: Checklist) -> Packaged:
         project = Project.open(source)
         found.append(f"pipeline '{project.name}'")
     checklist.require()
-    return package(project, [host_target()], checklist=checklist)
+    return package(project, [host_target()], checklist=checklist, cache=cache_folder(os.environ))
 
 
 def _report(checklist: Checklist, packaged: Packaged | None, as_json: bool) -> None:
@@ -82,13 +84,23 @@ def report(checklist: Checklist, packaged: Packaged | None) -> dict[str, Any]:
     ]
     steps = [
         {
-            "name": step.name,
-            "framework": step.framework,
-            "runtime": step.runtime,
-            "reason": step.reason,
-            "parity": {key: packaged.parity[key] for key in ("rows", "max_abs", "max_rel", "label_flips")},
+            "name": model.name,
+            "framework": model.framework,
+            "runtime": model.runtime,
+            "reason": model.reason,
+            "parity": _figures(packaged.parity, model.name),
         }
         for step in (packaged.spec.steps if packaged else ())
+        for model in step.every_model
         if packaged
     ]
-    return {"checks": checks, "steps": steps, "notes": list(packaged.notes) if packaged else []}
+    found = {"checks": checks, "steps": steps, "notes": list(packaged.notes) if packaged else []}
+    return {**found, "provenance": packaged.parity.get("provenance", {})} if packaged else found
+
+
+def _figures(parity: dict[str, Any], step: str) -> dict[str, Any]:
+    """How a step compared with its original; where it was not converted, how the pipeline did."""
+    proven = parity.get("steps", {}).get(step)
+    alone = parity.get("others", {}).get(step)  # of a split or shadow
+    found = {key: (proven or alone or parity)[key] for key in ("rows", "max_abs", "max_rel", "label_flips")}
+    return {**found, "trail": proven["trail"]} if proven else found

@@ -73,6 +73,8 @@ def _readied(body: bytes) -> tuple[bytes, str]:
 def _ask(url: str, body: bytes, content_type: str) -> list[dict[str, Any]]:
     import urllib3
 
+    if not url.startswith(("http://", "https://")):
+        raise BadInput(f"'{url}' is no URL: expected one like http://127.0.0.1:8080", field="url")
     try:
         answer = urllib3.request(
             "POST",

@@ -1,7 +1,8 @@
-"""`edgepack inspect`: what is in a model file, a project, or a tar or layout folder. Nothing is executed."""
+"""`edgepack inspect`: what is in a model file, a project, or a tar or layout folder. Code runs in a sandbox alone."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,15 @@ def inspected(source: Path) -> dict[str, Any]:
 
 
 def _project(source: Path) -> dict[str, Any]:
-    from packager.artifact import inspect_step
+    from edgepack.commands import _progress
+    from edgepack.commands.cache import cache_folder
     from packager.checks import Checklist
+    from packager.inspect import inspect_step
     from packager.project import Project
 
     project = Project.open(source)
-    steps = [inspect_step(step, project.root, Checklist()) for step in project.steps]
+    checklist, cache = Checklist(notice=_progress.notice), cache_folder(os.environ)
+    steps = [inspect_step(step, project.root, checklist, cache) for step in project.steps]
     return {
         "kind": "project",
         "pipeline": project.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,16 +35,22 @@ def command(source: Path, targets: tuple[str, ...], tag: str, hub_url: str, toke
       edgepack publish examples/wine-line
       edgepack publish model.onnx --target arm
     """
-    from arch.target import Target
+    from arch.catalog import Catalog
     from bundle.bundle import version_of
+    from edgepack.commands import _progress
     from edgepack.commands._hub_client import HubClient, print_json
+    from edgepack.commands.cache import cache_folder
+    from edgepack.commands.targets import target_folders
+    from packager.checks import Checklist
     from packager.package import package
     from packager.project import Project
 
-    wanted = sorted({Target.parse(each) for each in targets or _DEFAULT_TARGETS})
+    catalog = Catalog.read(target_folders(source), os.environ)
+    wanted = sorted({catalog.parse(each) for each in targets or _DEFAULT_TARGETS})
     with HubClient(hub_url, token) as hub:
         hub.pipelines()  # a wrong token or a hub that is away is told before the work, not after
-        made = package(Project.open(source), wanted)
+        checklist = Checklist(notice=_progress.notice)
+        made = package(Project.open(source), wanted, checklist=checklist, cache=cache_folder(os.environ))
         for note in made.notes:
             click.echo(f"note: {note}", err=True)
         push(hub, made, tag)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from edgepack.errors import BadInput
 
 if TYPE_CHECKING:
     from edge_agent.agent import Agent
+    from edge_agent.run import Stop
     from packager.package import Packaged
 
 _LONGEST_LINE = 2000  # characters of a row that a command line shows; a longer one goes to a file beside the data
@@ -36,19 +39,31 @@ def command(sources: tuple[Path, ...], port: int, host: str, data: Path | None) 
       edgepack serve ccfraud.onnx
       edgepack serve wine-line/ cooler/ --port 9000
     """
-    with TemporaryDirectory(prefix="edgepack-serve-") as work:
-        return _serve(sources, port, host, data, Path(work))
+    from edge_agent.run import stopped_by_signal
+
+    with stopped_by_signal() as stop, TemporaryDirectory(prefix="edgepack-serve-") as work:
+        return _serve(sources, Place(host, port, data, Path(work)), stop)
 
 
-def _serve(sources: tuple[Path, ...], port: int, host: str, data: Path | None, work: Path) -> int:
+@dataclass(frozen=True)
+class Place:
+    """Where to listen, where to keep data (None: by the pipelines' names), and a folder for the moment."""
+
+    host: str
+    port: int
+    data: Path | None
+    work: Path
+
+
+def _serve(sources: tuple[Path, ...], place: Place, stop: Stop) -> int:
     from edge_agent.config import Config
     from edge_agent.run import run_agent
 
     packaged = _package(sources)
     names = [each.spec.name for each in packaged]
-    data = (data or _default_data(names)).absolute()
+    data = (place.data or _default_data(names)).absolute()
     _check_not_enrolled(data)
-    layouts = _layouts(packaged, work)
+    layouts = _layouts(packaged, place.work)
 
     def ready(agent: Agent, url: str) -> None:
         for name in set(agent.serving.names) - set(names):
@@ -56,16 +71,22 @@ def _serve(sources: tuple[Path, ...], port: int, host: str, data: Path | None, w
             agent.serving.remove(name)
         _say_ready(agent, url, data)
 
-    return run_agent(Config(data=data, host=host, port=port), layouts, strict=True, ready=ready)
+    config = Config(data=data, host=place.host, port=place.port)
+    return run_agent(config, layouts, strict=True, ready=ready, stop=stop)
 
 
 def _package(sources: Sequence[Path]) -> list[Packaged]:
     from arch.target import host_target
-    from packager import Project, package
+    from edgepack.commands import _progress
+    from edgepack.commands.cache import cache_folder
+    from packager import Checklist, Project, package
 
     packaged: dict[str, Packaged] = {}
     for source in sources:
-        made = package(Project.open(source), [host_target()])
+        checklist = Checklist(progress=_progress.show, notice=_progress.notice)
+        project = Project.open(source)
+        made = package(project, [host_target()], checklist=checklist, cache=cache_folder(os.environ), here=True)
+        _progress.clear()
         for note in made.notes:
             click.echo(note, err=True)
         if made.spec.name in packaged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -51,6 +52,7 @@ def command(what: str, plain_http: bool, as_json: bool) -> None:
 
 def _source(what: str, plain_http: bool) -> Source:
     """A file, a folder or a place in a registry, told apart by what lies there, then by how it is written."""
+    from edgepack.commands._credentials import find_credentials
     from oci.layout import Layout
     from oci.reference import Reference
     from oci.registry import Registry
@@ -67,7 +69,7 @@ def _source(what: str, plain_http: bool) -> Source:
         reference = Reference.parse(what)
     except BadInput as error:
         raise BadInput(f"no such file or folder, and not in a registry either: {error}") from error
-    registry = Registry(reference.host, plain_http=plain_http)
+    registry = Registry(reference.host, find_credentials(reference.host, os.environ, plain_http), plain_http)
     click.get_current_context().call_on_close(registry.close)
     return registry.source(reference.repository, reference.pointer)
 

@@ -7,9 +7,11 @@ from edgepack.errors import BadInput
 from hub.calls import Answer, Call
 from hub.logs import MOST_ROWS, Cursor, LogQuery, read_page
 from hub.refusal import Refused
+from hub.store import pipelines, segments
 from hub.store.devices import ids_of
 
 _USUAL_ROWS = 1000
+_NAMED = 20  # pipelines in a message
 
 
 def get_logs(call: Call) -> Answer:
@@ -18,7 +20,7 @@ def get_logs(call: Call) -> Answer:
     query = LogQuery(
         after=Cursor.parse(asked["after"]) if "after" in asked else Cursor(),
         limit=_limit(asked.get("limit")),
-        pipeline=_pipeline(asked.get("pipeline")),
+        pipeline=_pipeline(call, asked.get("pipeline")),
         devices=_devices(call, asked.get("device")),
         request_id=asked.get("request_id"),
     )
@@ -33,11 +35,25 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-def _pipeline(text: str | None) -> str | None:
+def _pipeline(call: Call, text: str | None) -> str | None:
+    if text is None:
+        return None
     try:
-        return None if text is None else dns_label(text)
+        name = dns_label(text)
     except BadInput as error:
         raise Refused(400, f"query field 'pipeline': {error}", field="pipeline") from error
+    with call.hub.database.read() as db:
+        if pipelines.is_published(db, name) or segments.has_rows(db, name):
+            return name
+        known = sorted({*pipelines.names(db), *segments.pipelines_of(db)})
+    raise Refused(404, f"pipeline '{name}' was never published and has no rows: {_offer(known)}", field="pipeline")
+
+
+def _offer(known: list[str]) -> str:
+    if not known:
+        return "nothing is published yet, `edgepack publish` does it"
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return "there is " + ", ".join(f"'{name}'" for name in known[:_NAMED]) + more
 
 
 def _devices(call: Call, name_or_id: str | None) -> tuple[str, ...] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 from flask import Response
 
+from hub.calls import RETRY_AFTER_S
+
 _CODES = {
     400: "UNSUPPORTED",
     401: "UNAUTHORIZED",
@@ -25,8 +27,8 @@ def registry_error(status: int, message: str, error: Exception) -> Response:
     if status == 401:
         # docker and skopeo send a password only when they are asked with Basic
         response.headers["WWW-Authenticate"] = 'Basic realm="edgepack hub"'
-    if status == 503:
-        response.headers["Retry-After"] = "5"
+    if status in RETRY_AFTER_S:
+        response.headers["Retry-After"] = RETRY_AFTER_S[status]
     return response
 
 

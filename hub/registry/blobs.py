@@ -118,11 +118,11 @@ class BlobStore:
                 400, f"blob {promised} has digest {found} after {upload.size} bytes: refused", field="DIGEST_INVALID"
             )
         path = self.layout.path(promised)
-        if path.is_file():
-            upload.path.unlink()
-        else:
-            publish(upload.path, path)
-        self._forget(upload)
+        try:
+            if not path.is_file():
+                publish(upload.path, path)
+        finally:
+            self.cancel(upload)  # a disk that could not take its name needs its room
 
     def cancel(self, upload: Upload) -> None:
         """Drop an upload."""

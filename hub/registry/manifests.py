@@ -4,11 +4,12 @@ version.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from arch.target import Target
 from bundle import media
@@ -101,18 +102,23 @@ class Manifest:
             "annotations": self.document.annotations or {},
         }
 
-    def check_references(self, db: Connection, blobs: BlobStore) -> None:
-        """Raise Refused naming the first blob or manifest that it names and that is not here."""
-        document = self.document
+    def check_references(self, db: Connection, blobs: BlobStore) -> dict[str, Row[Any]]:
+        """Return the rows of the manifests that it names. Raises Refused naming the first blob or manifest that is not
+        here.
+        """
+        document, children = self.document, {}
         for child in document.manifests or []:
-            if find_manifest(db, self.repository, child.digest) is None:
+            row = find_manifest(db, self.repository, child.digest)
+            if row is None:
                 raise Refused(
                     400, f"manifest {child.digest} is not in '{self.repository}': push it first", field=_LACKS
                 )
+            children[child.digest] = row
         for blob in [document.config, *(document.layers or [])] if document.config else []:
             path = blobs.find(blob.digest) if blob else None
             if blob and (path is None or path.stat().st_size != blob.size):
                 raise Refused(400, f"blob {blob.digest} of {blob.size} bytes is not here: push it first", field=_LACKS)
+        return children
 
     def _check_form(self) -> None:
         document = self.document
@@ -134,31 +140,46 @@ class Manifest:
                 known_digest(descriptor.digest)
 
 
-def published_view(manifest: Manifest, now: int) -> PipelineView | None:
-    """The version that a pushed index publishes, or None for what is not a pipeline's index.
+def published_view(manifest: Manifest, children: Mapping[str, Row[Any]], now: int) -> PipelineView | None:
+    """The version that a pushed index publishes, or None for what is not a pipeline's index; `children` are the rows
+    of the manifests that it names.
 
-    Raises Refused when it says that it is one and is not: another name than the repository's, a target twice or none.
+    Some tools write an index anew and lose its artifact type and annotations: then it is a pipeline's when every
+    manifest in it says so of itself, under the repository's name. Raises Refused when an index says that it is a
+    pipeline's and is not: another name than the repository's, a target twice or none.
     """
-    if not manifest.is_index or manifest.document.artifact_type != media.PIPELINE:
+    if not manifest.is_index:
+        return None
+    if manifest.document.artifact_type == media.PIPELINE:
+        said = [(child.digest, child.annotations or {}) for child in manifest.document.manifests or []]
+    elif manifest.document.artifact_type is None and _are_bundles(children, manifest.repository):
+        said = [(digest, row.annotations) for digest, row in children.items()]
+    else:
         return None
     try:
         dns_label(manifest.repository)
-        manifests = _by_target(manifest)
+        if manifest.document.artifact_type == media.PIPELINE:
+            _check_name(manifest.repository, "the index", manifest.document.annotations)
+        manifests = _by_target(manifest.repository, said)
     except BadInput as error:
         raise Refused(400, f"pipeline '{manifest.repository}' is not published: {error}", field=_INVALID) from error
     return PipelineView(manifest.repository, str(manifest.digest), manifests, version_of(manifest.digest), now)
 
 
-def _by_target(manifest: Manifest) -> dict[str, str]:
+def _are_bundles(children: Mapping[str, Row[Any]], name: str) -> bool:
+    return bool(children) and all(
+        row.artifact_type == media.PIPELINE and row.annotations.get(media.NAME) == name for row in children.values()
+    )
+
+
+def _by_target(repository: str, said: list[tuple[str, dict[str, str]]]) -> dict[str, str]:
     found: dict[str, str] = {}
-    _check_name(manifest.repository, "the index", manifest.document.annotations)
-    for child in manifest.document.manifests or []:
-        annotations: dict[str, Any] = child.annotations or {}
-        _check_name(manifest.repository, f"manifest {child.digest}", annotations)
-        target = str(Target.parse(annotations.get(media.TARGET, "")))
+    for digest, notes in said:
+        _check_name(repository, f"manifest {digest}", notes)
+        target = str(Target.read(notes.get(media.TARGET, "")))
         if target in found:
             raise BadInput(f"two manifests are for {target}")
-        found[target] = child.digest
+        found[target] = digest
     if not found:
         raise BadInput("its index names no manifest")
     return found

@@ -89,8 +89,8 @@ def put_manifest(hub: Hub, name: str, reference: str) -> Response:
 
 def _keep(hub: Hub, manifest: Manifest, tag: str | None) -> None:
     with hub.database.read() as db:
-        manifest.check_references(db, hub.blobs)
-    view = published_view(manifest, int(hub.clock())) if tag is not None else None
+        children = manifest.check_references(db, hub.blobs)
+    view = published_view(manifest, children, int(hub.clock())) if tag is not None else None
     hub.blobs.add(manifest.data, manifest.media_type)
     with hub.database.write() as db:
         registry.add_manifest(db, manifest.row())

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from edgepack.errors import RuntimeFailed
 
@@ -42,7 +42,7 @@ class Database:
             _migrate(database._engine)
         except (DatabaseError, RuntimeFailed) as error:
             database.close()
-            raise RuntimeFailed(f"database '{path}' does not open: {_reason(error)}") from error
+            raise RuntimeFailed(f"database '{path}' does not open: {reason_of(error)}") from error
         return database
 
     @contextmanager
@@ -92,5 +92,7 @@ def _migrate(engine: Engine) -> None:
             raise RuntimeFailed(f"{error} (made by a newer edgepack?)") from error
 
 
-def _reason(error: Exception) -> str:
-    return str(error.orig) if isinstance(error, DatabaseError) and error.orig else str(error)
+def reason_of(error: Exception) -> str:
+    """What SQLite itself said, in one line: SQLAlchemy adds the statement, its values and a link."""
+    said = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return " ".join(str(said).split())

@@ -37,5 +37,15 @@ def versions(db: Connection, pipeline: str) -> list[PipelineView]:
     return _views(db.execute(chosen.order_by(pipelines.c.edition.desc())).all())
 
 
+def is_published(db: Connection, pipeline: str) -> bool:
+    """Whether a pipeline was ever published."""
+    return db.execute(select(pipelines.c.edition).where(pipelines.c.pipeline == pipeline).limit(1)).first() is not None
+
+
+def names(db: Connection) -> list[str]:
+    """The name of every pipeline that was ever published."""
+    return list(db.execute(select(pipelines.c.pipeline).distinct()).scalars())
+
+
 def _views(rows: Sequence[Row[tuple[object, ...]]]) -> list[PipelineView]:
     return [PipelineView(row.pipeline, row.index_digest, row.manifests, row.version, row.published_at) for row in rows]

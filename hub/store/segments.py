@@ -45,6 +45,16 @@ def after(db: Connection, segment_id: int, pipeline: str | None, devices: Sequen
     yield from db.execute(chosen.order_by(segments.c.id))
 
 
+def has_rows(db: Connection, pipeline: str) -> bool:
+    """Whether a pipeline has a segment."""
+    return db.execute(select(segments.c.id).where(segments.c.pipeline == pipeline).limit(1)).first() is not None
+
+
+def pipelines_of(db: Connection) -> list[str]:
+    """The name of every pipeline that has a segment."""
+    return list(db.execute(select(segments.c.pipeline).distinct()).scalars())
+
+
 def newest(db: Connection, count: int) -> list[Row[Any]]:
     """The segments that came last, newest first."""
     return list(db.execute(select(segments).order_by(segments.c.id.desc()).limit(count)))

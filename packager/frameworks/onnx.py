@@ -38,12 +38,12 @@ _ELEMENTS = {
     11: "float64",
     12: "uint32",
     13: "uint64",
+    16: "float32",  # bfloat16, which Arrow and numpy lack: float32 holds its values, the runtime converts both ways
 }
 _UNSUPPORTED = {
     0: "undefined",
     14: "complex64",
     15: "complex128",
-    16: "bfloat16",
     17: "float8e4m3fn",
     18: "float8e4m3fnuz",
     19: "float8e5m2",
@@ -115,7 +115,7 @@ def check_version(signature: Signature) -> None:
         if newest is not None and version > newest:
             raise BadInput(
                 f"model '{name}' uses opset {version} of {domain or 'ai.onnx'}, {RUNTIME} runs up to {newest}: "
-                f"export it with opset {newest} or older (17 runs everywhere)"
+                f"export it with opset {newest} or older{' (17 runs everywhere)' if not domain else ''}"
             )
 
 

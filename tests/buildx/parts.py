@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from arch.target import every_target
+from arch.target import Target, plain_targets
 from buildx.entries import Entry, file
 from buildx.requirements import agent_requirements
 from buildx.splice import Stored, write_layer
@@ -24,16 +24,23 @@ from oci.layout import write_layout
 
 
 def make_wheel(
-    folder: Path, name: str, version: str = "1.0", files: dict[str, bytes] | None = None, tag: str = "py3-none-any"
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    files: dict[str, bytes] | None = None,
+    tag: str = "py3-none-any",
+    requires: tuple[str, ...] = (),
 ) -> Path:
-    """A wheel of one module, or of the files given; the same bytes each time."""
+    """A wheel of one module, or of the files given; the same bytes each time. `requires` are lines of its metadata."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = name.replace("-", "_")
     contents = files if files is not None else {f"{stem}.py": b"x = 1\n"}
     info = f"{stem}-{version}.dist-info"
     contents = {
         **contents,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/METADATA": "\n".join(
+            ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *requires, ""]
+        ).encode(),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n".encode(),
         f"{info}/RECORD": b"",
     }
@@ -131,13 +138,15 @@ def make_mirror(folder: Path, version: str = "1.0-1", arch: str = "amd64", relea
     return folder
 
 
-def make_bundle(folder: Path, name: str = "tiny", model: bytes = b"weights" * 1000) -> Index:
-    """A bundle for every target. Its model is none: nothing here runs it."""
+def make_bundle(folder: Path, name: str = "tiny", model: bytes = b"weights" * 1000, *more: Target) -> Index:
+    """A bundle for the plain targets and more. Its model is none: nothing here runs it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "m.onnx").write_bytes(model)
     field = {"x": "list<float32>[2]"}
     step = StepSpec(name=name, model="m.onnx", framework="onnx", runtime="onnx", input=field, output=field)
-    return pack(PipelineSpec(name=name, steps=[step]), {"m.onnx": folder / "m.onnx"}, b"[]\n", every_target())
+    return pack(
+        PipelineSpec(name=name, steps=[step]), {"m.onnx": folder / "m.onnx"}, b"[]\n", [*plain_targets(), *more]
+    )
 
 
 def make_base(folder: Path, python: str = "usr/bin/python3.11", entries: tuple[Entry, ...] = ()) -> Path:

@@ -49,7 +49,7 @@ def why_not_chroot() -> str | None:
 
 
 @contextlib.contextmanager
-def serving(image: Image, root: Path) -> Iterator[str]:
+def serving(image: Image, root: Path, timeout_s: float = 20) -> Iterator[str]:
     """Run the image's entry point on its files as its own user; gives the agent's address."""
     with image.config.open() as file:
         config = json.load(file)["config"]
@@ -67,7 +67,7 @@ def serving(image: Image, root: Path) -> Iterator[str]:
     )
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(url, process)
+        _wait(url, process, timeout_s)
         yield url
     finally:
         # the whole group: --kill-child's signal is lost when chroot changes the user
@@ -75,7 +75,7 @@ def serving(image: Image, root: Path) -> Iterator[str]:
         process.communicate()
 
 
-def _wait(url: str, process: subprocess.Popen, timeout_s: float = 20) -> None:
+def _wait(url: str, process: subprocess.Popen, timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if process.poll() is not None:

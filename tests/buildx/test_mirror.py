@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buildx.mirror import Mirror, find_mirror
+from buildx.mirror import Mirror, find_mirror, find_security
 from edgepack.errors import BadInput
 
 
@@ -71,3 +71,24 @@ deb [arch=amd64 signed-by=/keys/b.gpg] http://good.example/debian bookworm main 
 def test_a_machine_without_debian_is_told_both_ways_out(tmp_path, text):
     with pytest.raises(BadInput, match=r"EDGEPACK_DEBIAN_MIRROR.*--base"):
         find_mirror({}, apt(tmp_path, a_list=text))
+
+
+def test_the_archive_of_security_updates_is_the_one_that_apt_uses(tmp_path):
+    sources = tmp_path / "sources.list"
+    sources.write_text(
+        "deb http://mirror.example/debian bookworm main\n"
+        "deb http://security.example/debian-security trixie-security main\n"
+        "deb http://security.example/debian-security bookworm-security main\n"
+    )
+    assert find_security({}, tmp_path, "bookworm").uri == "http://security.example/debian-security"
+    assert find_security({}, tmp_path, "forky") is None
+
+
+def test_whoever_names_a_mirror_names_the_updates_too_or_has_none(tmp_path):
+    (tmp_path / "sources.list").write_text("deb http://security.example/debian-security bookworm-security main\n")
+    named = {"EDGEPACK_DEBIAN_MIRROR": "http://mirror.example/debian"}
+    assert find_security(named, tmp_path, "bookworm") is None
+    named["EDGEPACK_DEBIAN_SECURITY_MIRROR"] = "file:/srv/security/"
+    assert find_security(named, tmp_path, "bookworm").uri == "file:/srv/security"
+    with pytest.raises(BadInput, match="EDGEPACK_DEBIAN_SECURITY_MIRROR is 'x'"):
+        find_security({"EDGEPACK_DEBIAN_SECURITY_MIRROR": "x"}, tmp_path, "bookworm")

@@ -80,6 +80,12 @@ def test_both_images_are_sound_and_small(built):
         assert {layer["kind"] for layer in image["layers"]} == {"base", "wheel", "wheels", "agent", "bundle"}
 
 
+def test_both_architectures_share_the_agent_and_the_bundle(built):
+    layers = [{layer["kind"]: layer["digest"] for layer in image["layers"]} for image in built["images"]]
+    for kind in ("agent", "bundle"):
+        assert layers[0][kind] == layers[1][kind]
+
+
 def test_a_build_elsewhere_without_the_layer_cache_gives_the_same_digest(project, built, tmp_path):
     """Another path, umask, time zone and hash seed, every layer made anew; the lock is what both share."""
     other = shutil.copytree(project, tmp_path / "another folder" / "wine-line")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +99,11 @@ def test_two_wheels_with_the_same_file_fail_loudly(tmp_path):
         ("pyarrow", "pyarrow/libarrow_python.so.2600.1.0", True),
         ("pyarrow", "pyarrow/libarrow_python.so.2600", False),
         ("pyarrow", "pyarrow/libparquet.so.2600", False),
+        ("pyarrow", "pyarrow/_dataset.cpython-311-x86_64-linux-gnu.so", True),
+        ("pyarrow", "pyarrow/_parquet.cpython-311-x86_64-linux-gnu.so", False),
+        ("onnxruntime-gpu", "onnxruntime/transformers/a.py", True),
+        ("onnxruntime-openvino", "onnxruntime/capi/libonnxruntime.so.1.24.1", True),
+        ("onnxruntime-gpu", "onnxruntime/capi/libonnxruntime_providers_cuda.so", False),
         ("other", "other/libarrow_flight.so.2600", False),
         ("pytest", "pytest-1.dist-info/tests/x", False),
         ("latest", "latest/contest/a.py", False),
@@ -104,6 +111,38 @@ def test_two_wheels_with_the_same_file_fail_loudly(tmp_path):
 )
 def test_the_rules_leave_out_what_they_say(package, path, unneeded):
     assert is_unneeded(package, path) is unneeded
+
+
+READ = """
+import sys; sys.path[:0] = sys.argv[1:3]
+import pyarrow, numpy, onnxruntime
+assert pyarrow.__file__.startswith(sys.argv[1]) and onnxruntime.__file__.startswith(sys.argv[1])
+import pyarrow.parquet as parquet
+from pathlib import Path
+from columns.arrow import decode_arrow, encode_arrow, read_parquet
+from columns.schema import Schema
+path = Path(sys.argv[1]) / "t.parquet"
+parquet.write_table(pyarrow.table({"x": [[1.0, 2.0]], "s": ["a"]}), path)
+columns = read_parquet(path, Schema.parse({"x": "list<float64>", "s": "string"}))
+for form in ("file", "stream"):
+    assert decode_arrow(encode_arrow(columns, form), columns.schema).rows == 1
+"""
+
+
+def test_what_the_rules_leave_of_the_libraries_here_still_reads_arrow_and_parquet(tmp_path):
+    import importlib.util
+
+    for package in ("pyarrow", "numpy", "onnxruntime"):
+        folder = Path(importlib.util.find_spec(package).origin).parent
+        for part in (folder, folder.with_name(f"{package}.libs")):
+            for path in part.rglob("*"):
+                inside = path.relative_to(folder.parent).as_posix()
+                if path.is_file() and not is_unneeded(package, inside):
+                    (tmp_path / inside).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, tmp_path / inside)
+    command = [sys.executable, "-c", READ, str(tmp_path), str(Path(__file__).parents[2])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_rule_has_a_name_of_its_own_and_a_reason():

@@ -2,6 +2,7 @@
 
 import datetime
 import random
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from columns import Columns, Schema, constant, decode_raw, decode_records, encode_raw, encode_records
 from columns.arrow import decode_arrow, encode_arrow
+from columns.oip_columns import decode_oip, encode_oip
 from columns.types import ListOf, Scalar, StructOf
 from edgepack.errors import BadInput
 
@@ -25,11 +27,25 @@ class Encoding:
     mutants: int = 3000
 
 
+def oip_raw(columns: Columns) -> bytes:
+    """The length of the JSON stands in a header of HTTP; here in front."""
+    body, size = encode_oip(columns, raw=True)
+    return struct.pack("<I", size) + body
+
+
+def from_oip_raw(data: bytes, schema: Schema) -> Columns:
+    if len(data) < 4:
+        raise BadInput("no length in front")
+    return decode_oip(memoryview(data)[4:], schema, struct.unpack_from("<I", data)[0])
+
+
 ENCODINGS = [
     Encoding("records", lambda c: encode_records(c, "."), decode_records, has_nan=False),
     Encoding("arrow file", lambda c: encode_arrow(c, "file"), decode_arrow),
     Encoding("arrow stream", lambda c: encode_arrow(c, "stream"), decode_arrow),
     Encoding("raw", lambda c: b"".join(encode_raw(c)), lambda data, schema: decode_raw(data)),
+    Encoding("oip", lambda c: encode_oip(c, raw=False)[0], decode_oip, has_nan=False),
+    Encoding("oip raw", oip_raw, from_oip_raw),
 ]
 each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)
 

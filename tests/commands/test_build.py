@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from arch.target import host_target
-from edgepack.commands.build import TerminalReport, wanted_targets
+from edgepack.commands._terminal import TerminalReport
+from edgepack.commands.build import wanted_targets
 from edgepack.errors import BadInput
 from oci.tar import Tar
 from oci.validate import validate
@@ -81,9 +82,39 @@ def test_a_wheel_folder_that_does_not_suffice_offline_is_one_line(tmp_path, offl
 
 def test_targets_are_listed_for_scripts_and_people(tmp_path):
     said = json.loads(edgepack("targets", "--json", cwd=tmp_path).stdout)
-    assert [row["target"] for row in said] == ["x86/none", "arm/none"]
+    assert {"x86/none", "x86/cuda", "x86/openvino", "arm/none", "arm/cuda", "arm/jetson", "arm/aio"} == {
+        row["target"] for row in said
+    }
     assert all(set(row) == {"target", "platform", "python", "base", "providers", "glibc", "status"} for row in said)
     assert "linux/arm64/v8" in edgepack("targets", cwd=tmp_path).stdout
+
+
+def test_one_target_is_shown_as_a_target_file_that_can_be_read_again(tmp_path):
+    shown = edgepack("targets", "arm/jetson", cwd=tmp_path).stdout
+    assert '# base = "host/repository:tag"' in shown
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets/mine.toml").write_text('like = "arm/jetson"\n' + shown.replace("arm/jetson", "arm/mine"))
+    said = json.loads(edgepack("targets", "arm/mine", "--json", cwd=tmp_path).stdout)
+    before = json.loads(edgepack("targets", "arm/jetson", "--json", cwd=tmp_path).stdout)
+    assert {**said, "target": "arm/jetson"} == before
+    assert "arm/mine" in edgepack("targets", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--arch", "x86", "--accel", "rocm"], "target 'x86/rocm' is not supported: ONNX Runtime ended"),
+        (["--arch", "x86", "--accel", "jetson"], "does not exist: choose one of x86/none, "),
+        (["--target", "power10"], "target 'power10' is not supported: "),
+        (["--arch", "arm", "--accel", "jetson"], 'base = "host/repository:tag"'),
+    ],
+)
+def test_a_target_that_cannot_be_built_is_one_line_with_what_to_do_and_exit_code_2(tmp_path, arguments, said):
+    (tmp_path / "wine.onnx").write_bytes((EXAMPLE / "wine-line.onnx").read_bytes())
+    done = edgepack("build", "wine.onnx", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "dist").exists()
 
 
 def test_the_cache_is_listed_and_pruned(tmp_path):

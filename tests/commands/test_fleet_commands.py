@@ -46,7 +46,7 @@ def edgepack(capsys, monkeypatch, hub):
     monkeypatch.setenv("EDGEPACK_TOKEN", hub.hub.admin_token)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        code = run(program, "edgepack", list(arguments))
+        code = run(lambda: program, "edgepack", list(arguments))
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err
         return code, printed.out, printed.err
@@ -180,13 +180,45 @@ def test_logs_are_printed_paged_and_followed(edgepack, hub, monkeypatch):
     assert said(edgepack("logs", "--device", "logger", "--request-id", "r-7", "--json"))["rows"][0]["out"] == {
         "label": 7
     }
-    assert edgepack("logs", "other")[1] == ""
+    assert "'nope' was never published" in one_line(edgepack("logs", "nope"), 2)
     late = threading.Timer(0.3, lambda: device.upload(1, segment(8, 2)))
     late.start()
     code, out, _ = edgepack("logs", "--device", "logger", "--follow", "--limit", "10")
     late.join()
     assert code == 0 and len(out.splitlines()) == 10
     assert "'after'" in one_line(edgepack("logs", "--after", "x"), 2)
+
+
+def test_logs_of_an_unknown_pipeline_name_those_that_exist(tmp_path, monkeypatch, capsys):
+    with contextlib.closing(RunningHub(tmp_path / "hub", Clock())) as own:
+        monkeypatch.setenv("EDGEPACK_TOKEN", own.hub.admin_token)
+
+        def logs(*arguments: str) -> tuple[int, str, str]:
+            code = run(lambda: program, "edgepack", ["logs", *arguments, "--hub", own.url])
+            printed = capsys.readouterr()
+            return code, printed.out, printed.err
+
+        assert "nothing is published yet" in one_line(logs("nope"), 2)
+        Pusher(own).publish(small_bundle(tmp_path / "b", "silent"))
+        own.device().upload(0, segment(0, 2))
+        assert "there is 'silent', 'wine'" in one_line(logs("nope", "--follow"), 2)
+        assert said(logs("silent", "--json")) == {"rows": [], "next": None}
+        assert len(logs("wine")[1].splitlines()) == 2
+        asked = own.http.get("/api/v1/logs?pipeline=nope", headers=own.admin)
+        assert asked.status_code == 404 and asked.json()["source"] == "hub"
+
+
+def test_a_hub_that_is_away_is_told_before_its_token_is_missed(edgepack, hub, monkeypatch):
+    monkeypatch.delenv("EDGEPACK_TOKEN")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    assert "did not answer" in one_line(edgepack("devices", "--hub", f"http://127.0.0.1:{port}"), 1)
+    assert "no token for hub" in one_line(edgepack("devices"), 2)
+
+
+def test_https_to_a_hub_without_it_says_so(edgepack, hub):
+    said = one_line(edgepack("devices", "--hub", hub.url.replace("http:", "https:")), 2)
+    assert "speaks plain http there" in said
 
 
 def test_a_wrong_token_is_one_line(edgepack, monkeypatch):
@@ -258,6 +290,23 @@ def test_a_hub_on_this_machine_lets_commands_find_its_token(edgepack, hub, monke
     assert set(json.loads(logins_path().read_text())) == {hub.url, "http://127.0.0.1:3"}
     with pytest.raises(BadInput, match="no token"):
         find_token("http://127.0.0.1:1")
+
+
+def test_an_image_in_a_hub_is_verified_with_what_the_user_is_logged_in_with(edgepack, hub, tmp_path, monkeypatch):
+    from oci.credentials import Bearer
+    from oci.registry import Registry
+
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    host = hub.url.removeprefix("http://")
+    with Registry(host, Bearer(hub.hub.admin_token)) as registry:
+        registry.push_index("kept", "1", small_bundle(tmp_path / "b", "kept"))
+    assert said(edgepack("verify", f"{host}/kept:1", "--json"))["whole"] is True
+    monkeypatch.setenv("EDGEPACK_HUB", "http://127.0.0.1:1")  # the token of another hub is not told to this one
+    refused = one_line(edgepack("verify", f"{host}/kept:1"), 2)
+    assert f"`edgepack login --hub {hub.url} --token T`" in refused and hub.hub.admin_token not in refused
+    monkeypatch.delenv("EDGEPACK_TOKEN")
+    assert edgepack("login", "--hub", hub.url, "--token", hub.hub.admin_token)[0] == 0
+    assert said(edgepack("verify", f"{host}/kept:1", "--json"))["whole"] is True
 
 
 def test_a_configuration_folder_that_cannot_be_made_does_not_stop_a_hub(monkeypatch, capsys, tmp_path):

@@ -191,3 +191,70 @@ def test_kill_9_at_any_moment_takes_no_acknowledged_row(tmp_path):
         log.close()
     assert torn > 10
     assert len(acknowledged) > 500
+
+
+def test_callbacks_come_for_every_entry_whoever_led_and_share_syncs():
+    disk = SlowDisk()
+    commits = GroupCommit(SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk))
+    done = threading.Semaphore(0)
+    entries = []
+    for turn in range(10):
+        for _ in range(8):
+            entries.append(commits.enqueue([(b"row", 1)]))
+            entries[-1].then(done.release)
+        commits.flush()
+        if turn % 2:
+            commits.submit(b"of a thread", 1)
+    for _ in entries:
+        assert done.acquire(timeout=10)
+    assert sorted(entry.wait() for entry in entries) == sorted({entry.seq for entry in entries})
+    assert disk.syncs < 60
+    commits.close()
+
+
+def test_what_needs_no_sync_is_written_at_once_unless_the_log_makes_us_wait():
+    log = SegmentLog.open(FOLDER, segment_bytes=1 << 12, disk=SlowDisk())
+    commits = GroupCommit(log)
+    commits.submit(b"first", 1)
+    entry = commits.enqueue([(b"row", 1)], sync=False)
+    commits.flush()
+    assert entry.done
+    with log._lock:  # another thread is at work in the log
+        waiting = in_another_thread(lambda: commits.enqueue([(b"row", 1)], sync=False))
+        called = threading.Event()
+        waiting.then(called.set)
+        in_another_thread(commits.flush)
+        assert not called.wait(0.05)
+    assert called.wait(5)
+    large = commits.enqueue([(b"x" * 5000, 1)], sync=False)  # begins a segment: that waits for the disk
+    large.then(lambda: None)
+    commits.flush()
+    assert large.wait() == waiting.seq + 1
+    commits.close()
+
+
+def in_another_thread(work):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    return found[0]
+
+
+def test_a_refusing_disk_is_told_to_those_who_left_a_callback():
+    disk = MemoryDisk()
+    commits = GroupCommit(SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk))
+    commits.submit(b"first", 1)
+    disk.before = Refusal({"write"}, 1, errno.EIO)
+    for sync in (True, False):
+        entry, called = commits.enqueue([(b"row", 1)], sync), threading.Event()
+        entry.then(called.set)
+        commits.flush()
+        assert called.wait(5)
+        if sync:
+            with pytest.raises(LogStopped):
+                entry.wait()
+        else:
+            assert entry.wait() > 0  # the next one finds the disk well again
+    commits.close()

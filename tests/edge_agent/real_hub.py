@@ -104,8 +104,8 @@ def running_hub(folder: Path, certificate: tuple[Path, Path] | None = None) -> I
     cert, key = certificate or (None, None)
     config = HubConfig(data=folder, port=0, check_in_s=0.2, tls_cert=cert, tls_key=key)
     hub = Hub.open(config)
-    server = Server(create_app(hub), config)
-    thread = threading.Thread(target=server.serve, daemon=True)
+    server = Server(config)
+    thread = threading.Thread(target=server.serve, args=(create_app(hub),), daemon=True)
     thread.start()
     operator = RealHub(server.url, hub.admin_token, cert)
     try:

@@ -12,9 +12,10 @@ import pytest
 from edge_agent.activate import WrongAnswers
 from edge_agent.agent import Agent
 from edge_agent.config import Config
+from edge_agent.doors.seam import Call
 from edge_agent.enrol import enrol
 from edge_agent.folders import Folders
-from edge_agent.inference import RECORDS, infer
+from edge_agent.inference import RECORDS, decode, infer
 from edge_agent.state import State
 from edge_agent.status import read_status
 from edgepack.errors import BadInput, NotTrusted, RuntimeFailed
@@ -70,7 +71,11 @@ def until(true, what, seconds=15):
 
 def answer(agent, name="demo", request_id="r"):
     with agent.serving.lease(name) as active:
-        return float(infer(active, ROW, RECORDS, request_id).arrays["out.y"][0, 0])
+        call = Call("POST", "/infer", "", {}, ROW, request_id)
+        result = infer(active, call, lambda schema: decode(ROW, RECORDS, schema))
+        for kept in call.logged:
+            kept.wait()
+        return float(result.arrays["out.y"][0, 0])
 
 
 def serves(agent, index, name="demo"):

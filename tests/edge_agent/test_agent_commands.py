@@ -154,6 +154,7 @@ def test_enrol_says_who_the_device_is_and_repeats_harmlessly(hub, tmp_path):
 def test_enrolling_with_a_wrong_token_or_without_a_hub_is_one_line(hub, tmp_path):
     data = tmp_path / "data"
     assert "token" in one_line(call("enrol", "--hub", hub.url, "--token", "wrong", "--data", data), 2)
+    assert not data.exists()
     away = call("enrol", "--hub", "http://127.0.0.1:9", "--token", "x", "--data", data)
     assert "did not answer" in one_line(away, 1)
     plain = call("enrol", "--hub", "http://hub.example", "--token", "x", "--data", data)
@@ -162,7 +163,11 @@ def test_enrolling_with_a_wrong_token_or_without_a_hub_is_one_line(hub, tmp_path
 
 
 def test_hub_and_token_are_taken_from_the_environment(hub, tmp_path):
-    done = call("enrol", "--data", tmp_path, EDGEPACK_HUB=hub.url, EDGEPACK_TOKEN=hub.token(), EDGEPACK_NAME="line-2")
+    admin = call("enrol", "--data", tmp_path, EDGEPACK_HUB=hub.url, EDGEPACK_TOKEN="epa_x")
+    assert "--token is missing" in one_line(admin, 2)  # that variable is an operator's, for `edgepack`
+    done = call(
+        "enrol", "--data", tmp_path, EDGEPACK_HUB=hub.url, EDGEPACK_JOIN_TOKEN=hub.token(), EDGEPACK_NAME="line-2"
+    )
     assert done.returncode == 0, done.stderr
     assert "line-2" in done.stdout
 

@@ -18,10 +18,10 @@ from tests.runtimes.models import identity, linear, lookup
 ROWS = [{"x": [1, 2, 3]}, {"x": [0.5, 0, 0]}]
 
 
-@pytest.fixture(scope="module")
-def front():
-    with Front() as front:
-        yield front
+@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
+def front(request):
+    """Every test of this module runs both ways: what a client sees must be the same."""
+    return Front(hot=request.param)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import time
 
 import pytest
 
-from edge_agent import server as server_module
-from edge_agent.server import Server
+from edge_agent.server import Limits, Server
 from edgepack.errors import BadInput
 from tests.edge_agent.served import JSON, Front, Served
 from tests.runtimes.models import GOLDEN
@@ -20,10 +19,9 @@ BODY = json.dumps([{"x": [1, 2, 3]}]).encode()
 HEAD = b"POST /infer HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 
 
-@pytest.fixture(scope="module")
-def front():
-    with Front() as front:
-        yield front
+@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
+def front(request):
+    return Front(hot=request.param)
 
 
 @pytest.fixture
@@ -85,8 +83,8 @@ def test_a_badly_chunked_body_is_a_400(served, chunks):
 
 
 @pytest.fixture
-def small_limit(monkeypatch):
-    monkeypatch.setattr(server_module._Cheroot, "max_request_body_size", 100_000)
+def small_limit(served):
+    served.server.limits = Limits(body_bytes=100_000)
 
 
 def test_a_body_above_the_limit_is_a_413_in_json_while_the_client_still_sends(served, small_limit):
@@ -169,7 +167,7 @@ def test_an_address_of_another_machine_is_refused(served):
 
 def test_small_packets_are_not_held_back(served):
     with socket.create_connection(("127.0.0.1", served.server.port)):
-        listening = served.server._cheroot.socket
+        listening = served.server._socket
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 

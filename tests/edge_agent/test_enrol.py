@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 import stat
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from edge_agent.enrol import default_name, enrol, open_hub
+from edge_agent.enrol import default_name, enrol, joining, open_hub
 from edge_agent.folders import Folders
 from edge_agent.hub_client import HttpHub, Refused, checked_url
 from edge_agent.identity import Identity
@@ -133,6 +135,59 @@ def test_a_lost_secret_is_one_clear_line(hub, folders, state):
 def test_a_hub_url_that_must_not_be_used_is_refused(url):
     with pytest.raises(BadInput, match="hub '"):
         checked_url(url)
+
+
+def test_the_advice_for_a_url_without_tls_keeps_the_port():
+    for url, advice in (
+        ("http://10.1.1.1:8090", "https://10.1.1.1:8090"),
+        ("http://[fd00::1]:1", "https://[fd00::1]:1"),
+    ):
+        with pytest.raises(BadInput, match=re.escape(f"use {advice}") + "$"):
+            checked_url(url)
+
+
+def test_https_to_a_hub_without_it_says_so(hub, folders, state):
+    with pytest.raises(NotTrusted, match="speaks plain http there") as error:
+        enrol(folders, state, hub.url.replace("http:", "https:"), "join-x")
+    assert "--ca" not in str(error.value)
+
+
+def test_what_the_hub_says_about_a_token_is_not_said_twice(hub, folders, state):
+    with pytest.raises(BadInput) as error:
+        enrol(folders, state, hub.url, "wrong")
+    assert str(error.value).endswith("ask for another with `edgepack devices token`")
+    assert secrets_in(folders) == []
+
+
+def test_a_refusal_leaves_nothing_of_a_new_data_folder(hub, tmp_path):
+    folders = Folders(tmp_path / "new" / "data")
+    with pytest.raises(BadInput, match="join token"), joining(folders) as later:
+        enrol(folders, later, hub.url, "wrong")
+    with pytest.raises(BadInput, match="CA file"), joining(folders) as later:
+        enrol(folders, later, hub.url, hub.token(), ca=Path(__file__))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_stays_as_it_was_after_a_refusal(hub, tmp_path):
+    (tmp_path / "note").write_text("mine")
+    folders = Folders(tmp_path)
+    with pytest.raises(BadInput, match="join token"), joining(folders) as later:
+        enrol(folders, later, hub.url, "wrong")
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_new_folder_keeps_only_the_secret_while_the_answer_is_lost(hub, tmp_path, link):
+    folders, token = Folders(tmp_path / "data"), hub.token()
+    link.lose_answers(1)
+    with pytest.raises(Unreachable), joining(folders) as later:
+        enrol(folders, later, link.url, token, name="later-1")
+    assert [path.name for path in folders.root.iterdir()] == ["identity"]
+    (kept,) = secrets_in(folders)
+    with joining(folders) as later:
+        given = enrol(folders, later, link.url, token, name="later-1")
+    assert given.enrolled.secret_sha256 == hash_secret(kept.read_text().strip())
+    with joining(folders) as later:
+        assert enrol(folders, later, link.url, "whatever").already
 
 
 @pytest.mark.parametrize("url", ["https://hub.example/", "http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"])

@@ -12,7 +12,7 @@ from bundle.bundle import bundles
 from edge_agent.fetch import Fetcher, NoRoom, check_manifest, fits
 from edge_agent.folders import Folders
 from edge_agent.trust import DigestsOnly
-from edgepack.errors import NotTrusted, Unreachable
+from edgepack.errors import BadInput, NotTrusted, Unreachable
 from fleet.messages import Assigned
 from oci.credentials import Bearer
 from oci.image import IMAGE_MANIFEST, parse_manifest
@@ -227,3 +227,20 @@ def test_a_bundle_fits_its_own_target_only():
     assert fits("arm", Target("arm"))
     assert not fits("x86/none", Target("arm"))
     assert not fits("", Target("arm"))
+
+
+def test_what_does_not_fit_the_machine_is_refused_before_its_files_come(published, folders, registry, link):
+    registry.pull_manifest("demo", assigned(published[0]).manifest)
+    before = link.answered_bytes
+    asked = []
+
+    def objections(spec, size_bytes):
+        asked.append((spec.name, size_bytes))
+        return ["it is too large", "it has no card"]
+
+    fetcher = Fetcher(folders, registry, host_target(), DigestsOnly(), objections=objections)
+    for _ in range(2):
+        with pytest.raises(BadInput, match="pipeline 'demo' does not fit this device: it is too large; it has no card"):
+            fetcher.fetch("demo", assigned(published[0]))
+    assert link.answered_bytes - before < 10_000
+    assert asked[0][0] == "demo" and asked[0][1] > PADDING

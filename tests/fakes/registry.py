@@ -31,6 +31,7 @@ class Lies:
 
     fail_first: int = 0  # so many requests are answered with `fail_status`
     fail_status: int = 500
+    fail_says: str = ""  # as the message of an error
     retry_after: str = ""
     wrong_bytes: bool = False  # the last byte of each blob is another
     cut_after: int | None = None  # the connection breaks after so many bytes of a blob's answer
@@ -56,6 +57,7 @@ class FakeRegistry:
     user: tuple[str, str] | None = None  # Basic: user and password
     token: str | None = None  # Bearer: this one, or one fetched from /token as `user`
     realm: str = ""  # where tokens are given, when not here
+    identity_token: str | None = None  # what /token takes in a POST, as registries with their own login do
     certificate: Path | None = None  # certificate and key in one file: then it speaks TLS
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
@@ -124,7 +126,9 @@ class _Door(BaseHTTPRequestHandler):
         self.query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if lies.fail_first > 0:
             lies.fail_first -= 1
-            return self._answer(lies.fail_status, headers={"Retry-After": lies.retry_after} if lies.retry_after else {})
+            said = json.dumps({"errors": [{"code": "TOOMANYREQUESTS", "message": lies.fail_says}]}).encode()
+            waits = {"Retry-After": lies.retry_after} if lies.retry_after else {}
+            return self._answer(lies.fail_status, said if lies.fail_says else b"", waits)
         if url.path == "/token":
             return self._give_token()
         if not self._is_allowed():
@@ -153,7 +157,11 @@ class _Door(BaseHTTPRequestHandler):
         self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED"}]}', {"WWW-Authenticate": scheme})
 
     def _give_token(self) -> None:
-        right = self.fake.user is None or self.headers.get("Authorization") == self._basic()
+        form = {key: values[0] for key, values in parse_qs(self.body.decode()).items()}
+        if self.fake.identity_token is not None:
+            right = (form.get("grant_type"), form.get("refresh_token")) == ("refresh_token", self.fake.identity_token)
+        else:
+            right = self.fake.user is None or self.headers.get("Authorization") == self._basic()
         self._answer(200 if right else 401, json.dumps({"token": self.fake.token} if right else {}).encode())
 
     # --- blobs

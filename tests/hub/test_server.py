@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgepack.errors import BadInput
+from edgepack.errors import BadInput, RuntimeFailed
 from fleet import credentials, wire
-from hub.app import create_app
 from hub.config import HubConfig
+from hub.hub import Hub
 from hub.server import Server
 from oci.digest import Digest
 from tests.hub.running import EPOCH, segment
@@ -47,8 +47,13 @@ class Program:
             assert line, self.process.stderr.read()
             self.lines.append(line)
         self.url = self.lines[-1].split()[1]
-        self.admin = {"Authorization": f"Bearer {(self.data / 'admin-token').read_text().strip()}"}
+        self.admin = {"Authorization": f"Bearer {(self.seen / 'admin-token').read_text().strip()}"}
         return self.url
+
+    @property
+    def seen(self) -> Path:
+        """The data folder as this process sees it."""
+        return self.data
 
     def end(self, how: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(how)
@@ -110,7 +115,10 @@ def test_every_receipted_segment_is_there_once_after_kills_in_mid_ingest(program
         threads = [threading.Thread(target=work) for _ in range(3)]
         for thread in threads:
             thread.start()
-        time.sleep(0.15 + chance.random() / 4)
+        before = len(receipts)
+        while len(receipts) < before + 6 and any(thread.is_alive() for thread in threads):
+            time.sleep(0.01)
+        time.sleep(chance.random() / 10)
         program.process.kill()
         for thread in threads:
             thread.join()
@@ -195,7 +203,32 @@ def test_tls_files_are_both_needed_and_must_be_there(tmp_path):
 def test_a_busy_port_is_one_line(running):
     port = int(running.url.rpartition(":")[2])
     with pytest.raises(BadInput, match=f"port {port} of 127.0.0.1 is in use"):
-        Server(create_app(running.hub), HubConfig(running.config.data, port=port))
+        Server(HubConfig(running.config.data, port=port))
+
+
+def test_a_first_start_that_fails_makes_nothing_and_the_next_prints_the_token(running, tmp_path):
+    port, place = running.url.rpartition(":")[2], tmp_path / "place"
+    place.mkdir()
+    bad = tmp_path / "bad.pem"
+    bad.write_text("no certificate")
+    for wrong in (("--port", port), ("--tls-cert", str(bad), "--tls-key", str(bad))):
+        failed = Program(place, *wrong)
+        done = subprocess.run(failed.command, cwd=ROOT, env=failed.environment, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
+        assert not failed.data.exists()
+    program = Program(place)
+    program.start()
+    assert program.lines[0].startswith("admin token: epa_")
+    assert program.end()[0] == 0
+
+
+def test_a_first_start_whose_database_does_not_open_leaves_the_token_to_the_next(tmp_path):
+    (tmp_path / "hub.sqlite").mkdir()
+    with pytest.raises(RuntimeFailed, match="does not open"):
+        Hub.open(HubConfig(tmp_path))
+    (tmp_path / "hub.sqlite").rmdir()
+    with contextlib.closing(Hub.open(HubConfig(tmp_path))) as hub:
+        assert hub.is_new
 
 
 def exchange(running, request: bytes) -> bytes:
@@ -266,6 +299,6 @@ def test_a_full_disk_is_told_and_the_next_upload_works(running, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("hub.segment_files.publish", full)
         answer = device.upload(0, data)
-        assert answer.status_code == 503 and "disk is full" in answer.json()["error"] and answer.headers["Retry-After"]
+        assert answer.status_code == 507 and "disk is full" in answer.json()["error"] and answer.headers["Retry-After"]
     assert running.every_row() == []
     assert device.upload(0, data).status_code == 201

@@ -1,6 +1,7 @@
-"""A docker engine for tests: unpacked from pinned Debian packages into a folder and run there; nothing is installed.
+"""A docker engine for tests: run in place from pinned Debian packages; nothing is installed.
 
-Needs root, cgroups and overlayfs. It ends only what it started: the daemon's own process group.
+Needs root, cgroups and overlayfs. It ends only what it started: the daemon's own process group, the emulator that it
+registered, and what the daemon mounted below its own folder.
 """
 
 from __future__ import annotations
@@ -18,37 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
+from tests.images.pins import ENGINE, QEMU, Missing, unpacked
 
-from buildx.archive import DebianArchive
-from buildx.debian import Package, read_deb
-from buildx.mirror import APT, find_mirror
-from buildx.report import Quiet
-from edgepack.errors import EdgepackError
-
-# release, package, version, sha256: runc of bookworm, because a newer one needs a newer glibc than bookworm's
-PINS = (
-    (
-        "trixie",
-        "docker.io",
-        "26.1.5+dfsg1-9+deb13u1",
-        "142fe32f839a20720b2e6074b8d28d883b01bc45345f7315586b0c2d348dae87",
-    ),
-    (
-        "trixie",
-        "docker-cli",
-        "26.1.5+dfsg1-9+deb13u1",
-        "e78ac35b7a21652546ca1a739f63e4f31fe52e4385a9baf7020be400c594f23d",
-    ),
-    (
-        "trixie",
-        "containerd",
-        "1.7.24~ds1-6+deb13u1",
-        "ed708deb96fe476a3bce4efa5c0538dfbcf717ab9a7c7944ba7260342c25899c",
-    ),
-    ("bookworm", "runc", "1.1.5+ds1-1+deb12u1", "a00351f8c0318de0b424ecf5cd0fdb69880a89f3511cae4f6fff7de3e57881c5"),
-)
 _START_S = 40
+_BINFMT = Path("/proc/sys/fs/binfmt_misc")
+_ARM_ELF = (
+    rb"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:"
+    rb"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
+)
 
 
 class NoEngine(Exception):
@@ -57,20 +35,15 @@ class NoEngine(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """A running daemon, spoken to through its own command line."""
+    """A running daemon. `environ` is what a child needs to speak to it: program, plugin and socket."""
 
-    program: Path
     socket: Path
+    environ: dict[str, str]
 
     def docker(self, *arguments: str, timeout_s: float = 120) -> str:
         """Run one docker command; its output. Raises AssertionError with what it said when it fails."""
-        environ = {
-            "DOCKER_HOST": f"unix://{self.socket}",
-            "DOCKER_CONFIG": str(self.socket.parent),
-            "PATH": os.environ["PATH"],
-        }
         done = subprocess.run(
-            [self.program, *arguments], capture_output=True, text=True, env=environ, timeout=timeout_s, check=False
+            ["docker", *arguments], capture_output=True, text=True, env=self.environ, timeout=timeout_s, check=False
         )
         assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
         return done.stdout.strip()
@@ -81,48 +54,29 @@ def running(*, containerd_store: bool) -> Iterator[Engine]:
     """Start a daemon for the time of a test. Raises NoEngine where that cannot be."""
     if os.geteuid() or platform.machine() != "x86_64":
         raise NoEngine("a docker engine for tests needs root on x86_64")
+    try:
+        root = unpacked(ENGINE) / "usr"
+    except Missing as error:
+        raise NoEngine(f"no docker engine for tests: {error}") from error
     # a short path: a socket's name has at most 107 bytes
     folder = Path(tempfile.mkdtemp(prefix="engine-"))
     try:
-        root = _unpacked(folder / "root")
         yield from _served(folder, root, containerd_store)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unpacked(root: Path) -> Path:
-    cache = platformdirs.user_cache_path("edgepack") / "debian"
-    try:
-        archive = DebianArchive(find_mirror(os.environ, APT), cache, Quiet())
-        for release, name, version, sha256 in PINS:
-            _unpack(archive.packages([_package(archive, release, name, version, sha256)])[0], root)
-    except EdgepackError as error:
-        raise NoEngine(f"no docker engine for tests: {error}") from error
-    return root / "usr"
-
-
-def _package(archive: DebianArchive, release: str, name: str, version: str, sha256: str) -> Package:
-    found = archive.index(release, "amd64").find(name)
-    if found is None or found.sha256 != sha256:
-        raise NoEngine(
-            f"the mirror no longer has {name} {version} of {release}: pin the one it has in tests/images/engine.py"
-        )
-    return found
-
-
-def _unpack(deb: Path, root: Path) -> None:
-    data = read_deb(deb).data
-    wanted = [each for each in data.getmembers() if each.name.startswith(("./usr/bin", "./usr/sbin", "./usr/libexec"))]
-    data.extractall(root, wanted, filter="tar")
-
-
 def _served(folder: Path, root: Path, containerd_store: bool) -> Iterator[Engine]:
-    engine = Engine(root / "bin/docker", folder / "s")
+    plugins = folder / "config" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "docker-buildx").symlink_to(root / "libexec/docker/cli-plugins/docker-buildx")
+    environ = {**os.environ, "PATH": f"{root}/bin:{root}/sbin:{os.environ['PATH']}"}
+    ours = {"DOCKER_HOST": f"unix://{folder / 's'}", "DOCKER_CONFIG": str(plugins.parent)}
+    engine = Engine(folder / "s", {**environ, **ours})
     (folder / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": containerd_store}}))
     command = [root / "sbin/dockerd", "--config-file", folder / "daemon.json", "--data-root", folder / "data"]
-    command += ["--exec-root", folder / "exec", "--host", f"unix://{engine.socket}", "--pidfile", folder / "pid"]
+    command += ["--exec-root", folder / "exec", "--host", ours["DOCKER_HOST"], "--pidfile", folder / "pid"]
     command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-    environ = {**os.environ, "PATH": f"{root}/bin:{root}/sbin:{os.environ['PATH']}"}
     log = (folder / "log").open("w")
     daemon = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -157,3 +111,46 @@ def _unmount(folder: Path) -> None:
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((each for each in mounts if each.startswith(str(folder))), reverse=True):
         subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def arm_emulation() -> Iterator[None]:
+    """Have the kernel run ARM programs by way of qemu 10, inside containers too (flag F). Raises NoEngine where it
+    cannot; does nothing where something is registered for them already.
+    """
+    try:
+        program = unpacked(QEMU) / "usr/bin/qemu-aarch64"
+    except Missing as error:
+        raise NoEngine(f"no emulator: {error}") from error
+    with _binfmt() as table:
+        if any(b"b700" in path.read_bytes() for path in table.iterdir() if path.name not in ("register", "status")):
+            yield
+            return
+        name = f"edgepack-arm-{os.getpid()}"
+        try:
+            (table / "register").write_bytes(b":%s:M::%s:%s:FP" % (name.encode(), _ARM_ELF, str(program).encode()))
+        except OSError as error:
+            raise NoEngine(f"the kernel takes no emulator for ARM here: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            (table / name).write_text("-1")
+
+
+@contextlib.contextmanager
+def _binfmt() -> Iterator[Path]:
+    """The kernel's table of formats; mounted for us where nobody has."""
+    if (_BINFMT / "register").exists():
+        yield _BINFMT
+        return
+    folder = Path(tempfile.mkdtemp(prefix="binfmt-"))
+    try:
+        done = subprocess.run(["mount", "-t", "binfmt_misc", "none", str(folder)], capture_output=True, check=False)
+        if done.returncode:
+            raise NoEngine("the kernel has no binfmt_misc here, which runs ARM programs by way of an emulator")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", str(folder)], check=False, capture_output=True)
+    finally:
+        folder.rmdir()

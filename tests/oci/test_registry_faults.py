@@ -103,6 +103,37 @@ def test_a_registry_that_says_when_to_come_back_is_not_asked_before(fake, tmp_pa
     assert len(fake.requests) == 1
 
 
+@pytest.mark.parametrize(("status", "error"), [(503, Unreachable), (400, BadInput), (507, Unreachable)])
+def test_what_a_registry_says_is_told_in_one_line_without_secrets(fake, tmp_path, status, error):
+    says = f"no\nmore \x1b[31m for {SECRET} at https://store.example/x?sig=abc " + "x" * 1000
+    fake.lies = Lies(fail_first=9, fail_status=status, fail_says=says)
+    with pytest.raises(error) as caught:
+        pull(fake, tmp_path, auth=Bearer(SECRET))
+    told = str(caught.value)
+    assert f"{status}" in told and "(TOOMANYREQUESTS): no more ?[31m for … at https://store.example/x xxx" in told
+    assert len(told) < 500 and "sig=abc" not in told and "\n" not in told
+
+
+def test_a_registry_without_room_is_not_asked_again(fake):
+    waits: list[float] = []
+    with Registry(fake.host, sleep=waits.append) as registry:
+        assert not registry.has_blob("a", LARGE.descriptor.digest)
+        fake.lies = Lies(fail_first=9, fail_status=507, fail_says="the disk is full")
+        with pytest.raises(Unreachable, match=f"registry '{fake.host}' answers 507"):
+            registry.push_blob("a", LARGE)
+    assert waits == [] and len(fake.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("auth", "hint"), [(None, "docker login"), (Basic("u", "wrong"), "docker login"), (Bearer("wrong"), "")]
+)
+def test_a_refusal_says_how_to_log_in(fake, tmp_path, auth, hint):
+    fake.user = ("u", SECRET)
+    with pytest.raises(BadInput, match=r"give \(other\) credentials") as caught:
+        pull(fake, tmp_path, auth=auth)
+    assert str(caught.value).endswith(f": `{hint} {fake.host}`" if hint else "credentials")
+
+
 # --- pull: lies
 
 

@@ -18,7 +18,7 @@ from tests.oci.make_images import TWO
 @pytest.fixture
 def verify(capsys):
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = run(program, "edgepack", ["verify", *map(str, arguments)])
+        code = run(lambda: program, "edgepack", ["verify", *map(str, arguments)])
         said = capsys.readouterr()
         return code, said.out, said.err
 

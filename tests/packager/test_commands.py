@@ -19,7 +19,7 @@ WINE = Path(__file__).parents[2] / "examples/wine-line"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = launch.run(program, "edgepack", [str(each) for each in arguments])
+    code = launch.run(lambda: program, "edgepack", [str(each) for each in arguments])
     out, err = capsys.readouterr()
     return code, out, err
 

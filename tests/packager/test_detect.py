@@ -30,12 +30,11 @@ class Harm:
 @pytest.mark.parametrize(
     "data, named",
     [
-        (pickle.dumps(Harm()), "is a pickle; this version packages onnx"),
+        (pickle.dumps(Harm()), "names 'builtins.exec': not loaded"),
         (_zip(), "is a zip archive"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "is a HDF5 file"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(100), "is a TensorFlow Lite model"),
-        (b'{"learner": {}}', "is a JSON file"),
-        (b"tree\nversion=v4\n", "this version packages onnx"),
+        (b'{"layers": {}}', "is a JSON file"),
         (b"not a model", "this version packages onnx"),
     ],
 )
@@ -54,5 +53,15 @@ def test_the_name_of_a_file_says_nothing(tmp_path: Path) -> None:
 def test_a_framework_that_is_given_must_be_one_of_ours(tmp_path: Path) -> None:
     path = make.save(make.linear(), tmp_path / "m.onnx")
     assert detect(path, "onnx") == "onnx"
-    with pytest.raises(BadInput, match="framework 'sklearn' is not in this version"):
+    with pytest.raises(BadInput, match=r"'m\.onnx' is not a saved model of sklearn"):
         detect(path, "sklearn")
+    with pytest.raises(BadInput, match="framework 'prophet' is not in this version"):
+        detect(path, "prophet")
+
+
+def test_a_model_of_one_framework_is_not_taken_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(b"tree\nversion=v4\n")
+    assert detect(path) == "lightgbm"
+    with pytest.raises(BadInput, match="is a model of lightgbm, not of 'xgboost': remove framework"):
+        detect(path, "xgboost")

@@ -48,7 +48,8 @@ def test_the_first_axis_is_the_rows_where_it_is_free_or_one(shape: list[Any], ex
 
 @pytest.mark.parametrize("kind", sorted(make.ELEMENTS))
 def test_each_element_type_has_its_scalar(kind: str, tmp_path: Path) -> None:
-    assert fields(make.identity(kind, ["N"]), tmp_path)[0] == {"x": kind}
+    served = "float32" if kind == "bfloat16" else kind  # neither Arrow nor numpy has bfloat16
+    assert fields(make.identity(kind, ["N"]), tmp_path)[0] == {"x": served}
 
 
 def test_initializers_are_no_inputs(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import sys
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from bundle.pipeline import StepSpec
 from edgepack.errors import BadInput, RuntimeFailed
 from runtimes.onnx import OnnxRuntime
-from tests.runtimes.models import identity, linear, lookup, step
+from tests.runtimes.models import graph, identity, linear, lookup, step
 
 
 @pytest.fixture
@@ -134,3 +135,27 @@ def test_a_big_request_leaves_the_arena_usable(load):
     rows = np.ones((500_000, 3), np.float32)
     assert (runtime.infer({"x": rows}, len(rows))["y"] == 6).all()
     assert runtime.infer({"x": rows[:1]}, 1)["y"].tolist() == [[6.0]]
+
+
+def test_an_output_that_is_no_row_is_computed_row_by_row(load):
+    nodes = [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)]
+    model = graph(nodes, {"x": ("float32", ["n", 3])}, {"y": ("float32", [])})
+    runtime = load(model, step(output={"y": "float32"}))
+    found = runtime.infer({"x": np.array([[1, 2, 3], [4, 5, 6]], np.float32)}, 2)
+    assert found["y"].tolist() == [6.0, 15.0]
+    assert runtime.infer_tensors({"x": np.ones((2, 3), np.float32)})["y"].tolist() == 6.0
+    runtime.close()
+
+
+def test_bfloat16_is_float32_on_both_sides(load):
+    kind = TensorProto.BFLOAT16
+    infos = [[helper.make_tensor_value_info(name, kind, ["n", 2])] for name in ("x", "y")]
+    made = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", *infos)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    types = {"input": {"x": "list<float32>[2]"}, "output": {"y": "list<float32>[2]"}}
+    runtime = load(model.SerializeToString(), step(**types))
+    assert [each.datatype for each in (*runtime.tensor_inputs, *runtime.tensor_outputs)] == ["BF16", "BF16"]
+    found = runtime.infer({"x": np.array([[1.5, 3.14159274]], np.float32)}, 1)["y"]
+    assert found.dtype == np.float32
+    assert found.tolist() == [[1.5, 3.140625]]
+    runtime.close()

@@ -45,8 +45,8 @@ def test_steps_that_do_not_fit_together_are_refused_with_both_sides(tmp_path):
 
 
 def test_a_runtime_that_is_not_here_is_named(tmp_path):
-    folder = bundle_folder(tmp_path, {"m.pkl": b"x"}, [step(model="m.pkl", runtime="python")])
-    with pytest.raises(RuntimeFailed, match="needs runtime 'python': this version runs onnx"):
+    folder = bundle_folder(tmp_path, {"m.tflite": b"x"}, [step(model="m.tflite", runtime="tflite")])
+    with pytest.raises(RuntimeFailed, match="needs runtime 'tflite': this version runs onnx, python"):
         LoadedPipeline.open(folder)
 
 

@@ -79,21 +79,44 @@ def test_a_child_that_takes_too_long_is_stopped(folder):
         ("print('{}'); print('junk')", "columns that do not read"),
     ],
 )
-def test_a_child_that_dies_or_talks_nonsense_is_a_runtime_failure(folder, monkeypatch, fault, reason):
-    monkeypatch.setattr(trial, "_START", fault)
+def test_a_child_that_dies_or_talks_nonsense_is_a_runtime_failure(folder, tmp_path, monkeypatch, fault, reason):
+    (tmp_path / "faulty_child.py").write_text(f"def main(*_):\n    {fault}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(trial, "_MODULE", "faulty_child")
     with pytest.raises(RuntimeFailed, match=reason):
         run_trial(folder)
 
 
-def test_the_child_is_bound_before_it_opens_the_bundle():
-    script = (
-        "import resource as r; from runtimes.trial import _bind; _bind(5.0);"
-        "print([r.getrlimit(limit)[1] for limit in (r.RLIMIT_CORE, r.RLIMIT_FSIZE, r.RLIMIT_NOFILE)]);"
-        "print(open('/proc/self/status').read().split('NoNewPrivs:')[1].split()[0]);"
-        "print(open('/proc/self/oom_score_adj').read())"
-    )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["[0,", "0,", "256]", "1", "1000"]
+PROBE = """
+import resource as r, socket, sys
+def refused(what, *arguments):
+    try:
+        what(*arguments)
+    except OSError:
+        return True
+    return False
+def main(folder, times, environments):
+    print([r.getrlimit(limit)[1] for limit in (r.RLIMIT_CORE, r.RLIMIT_FSIZE, r.RLIMIT_NOFILE)])
+    print(open("/proc/self/status").read().split("NoNewPrivs:")[1].split()[0])
+    print(open("/proc/self/oom_score_adj").read().strip())
+    print(refused(socket.socket), refused(open, "/etc/hostname"), refused(open, f"{folder}/pipeline.json"))
+"""
+
+
+def test_the_child_is_bound_before_it_opens_the_bundle(folder, tmp_path, monkeypatch):
+    (tmp_path / "probing_child.py").write_text(PROBE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(trial, "_MODULE", "probing_child")
+    command = trial._command(OpenBundle(folder), 5.0, tmp_path, twice=False)
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["[0, 65536, 256]", "1", "1000", "True True False"]
+
+
+def test_no_secret_of_the_environment_reaches_the_child(monkeypatch):
+    monkeypatch.setenv("EDGEPACK_TOKEN", "s3cret")
+    monkeypatch.setenv("EDGEPACK_PROVIDERS", "CPUExecutionProvider")
+    assert "EDGEPACK_TOKEN" not in trial._variables()
+    assert trial._variables()["EDGEPACK_PROVIDERS"] == "CPUExecutionProvider"
 
 
 def test_the_folder_one_stands_in_cannot_shadow_our_modules(folder, tmp_path, monkeypatch):

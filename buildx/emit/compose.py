@@ -1,0 +1,50 @@
+"""A compose file (compose-spec) that runs one image on one machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from buildx.emit.service import Service
+from buildx.emit.yaml import yaml_text
+
+
+def compose(service: Service) -> str:
+    """Write the file. `replicas` is left to orchestrators: a data folder has one owner, and so has a port."""
+    said: dict[str, Any] = {"image": service.image, "platform": str(service.target.platform)}
+    if not service.pulled:
+        said["pull_policy"] = "never"  # only this machine has it, by `docker load`
+    said |= {
+        "restart": "unless-stopped",
+        "ports": [f"{service.port}:{service.port}"],
+        "volumes": ["persist:/persist"],
+        "read_only": True,
+        "tmpfs": ["/tmp"],  # noqa: S108 - inside the container
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+    }
+    if service.health:
+        times = {"interval": "30s", "timeout": "5s", "start_period": "30s", "retries": 3}
+        said["healthcheck"] = {"test": ["CMD", *service.health], **times}
+    if service.runtime:
+        said["runtime"] = service.runtime
+    if service.devices:
+        said["devices"] = [f"{device}:{device}" for device in service.devices]
+    said["deploy"] = {"resources": _resources(service)}
+    return yaml_text(_literal({"name": service.name, "services": {service.name: said}, "volumes": {"persist": {}}}))
+
+
+def _resources(service: Service) -> dict[str, Any]:
+    said: dict[str, Any] = {"limits": {"cpus": service.cpus, "memory": service.memory}}
+    if service.gpus is not None and not service.runtime:
+        card = {"driver": "nvidia", "count": service.gpus or "all", "capabilities": ["gpu"]}
+        said["reservations"] = {"devices": [card]}
+    return said
+
+
+def _literal(value: Any) -> Any:
+    """compose puts variables in place of `$`; two of them stand for one."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value

@@ -1,0 +1,111 @@
+"""Kubernetes manifests: a Service, and a StatefulSet, for each replica has a log of its own that must outlive it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from buildx.emit.service import Service
+from buildx.emit.yaml import yaml_text
+from edgepack.errors import BadInput
+
+_LONGEST = 52  # characters: what a StatefulSet's name may have, for its pods' labels add 11
+_PROBES = {
+    "startupProbe": ("/readyz", 2, 60),
+    "readinessProbe": ("/readyz", 5, 3),
+    "livenessProbe": ("/healthz", 10, 3),
+}
+
+
+def k8s(service: Service) -> str:
+    """Write both documents. Raises BadInput for a target that needs a device file: a pod gets none by its path."""
+    if service.devices:
+        raise BadInput(
+            f"target {service.target} needs device '{service.devices[0]}', which Kubernetes gives to a pod by a device "
+            "plugin alone: leave --emit k8s away"
+        )
+    name = service.name[:_LONGEST].rstrip("-")
+    labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "edgepack"}
+    head = {"name": name, "labels": labels}
+    select = {"app.kubernetes.io/name": name}
+    ports = [{"name": "http", "port": service.port, "targetPort": "http"}]
+    network: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": head,
+        "spec": {"selector": select, "ports": ports},
+    }
+    workload: dict[str, Any] = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": head,
+        "spec": {
+            "serviceName": name,
+            "replicas": service.resources.replicas,
+            "selector": {"matchLabels": select},
+            "template": {"metadata": {"labels": labels}, "spec": _pod(service)},
+            "volumeClaimTemplates": [_claim(service)],
+        },
+    }
+    return "---\n".join(map(yaml_text, (network, workload)))
+
+
+def _pod(service: Service) -> dict[str, Any]:
+    pod: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": service.target.platform.architecture},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": service.user,
+            "runAsGroup": service.user,
+            "fsGroup": service.user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(service)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    if service.runtime:
+        pod["runtimeClassName"] = service.runtime
+    if service.devices:
+        files = [
+            {"name": f"device-{number}", "hostPath": {"path": path}} for number, path in enumerate(service.devices)
+        ]
+        pod["volumes"] += files
+    return pod
+
+
+def _container(service: Service) -> dict[str, Any]:
+    mounts = [{"name": "persist", "mountPath": "/persist"}, {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    return {
+        "name": "agent",
+        "image": service.image,
+        "imagePullPolicy": "IfNotPresent" if service.pulled else "Never",
+        "ports": [{"name": "http", "containerPort": service.port}],
+        "resources": _resources(service),
+        **{key: _probe(*probe) for key, probe in _PROBES.items()},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    }
+
+
+def _resources(service: Service) -> dict[str, Any]:
+    limits = {"cpu": service.cpus, "memory": service.resources.memory}
+    if service.gpus is not None:
+        limits["nvidia.com/gpu"] = str(service.gpus or 1)  # a card is asked for by number there
+    return {"requests": dict(limits), "limits": limits}
+
+
+def _probe(path: str, period_s: int, failures: int) -> dict[str, Any]:
+    get = {"path": path, "port": "http"}
+    return {"httpGet": get, "periodSeconds": period_s, "timeoutSeconds": 5, "failureThreshold": failures}
+
+
+def _claim(service: Service) -> dict[str, Any]:
+    request = {"requests": {"storage": f"{-(-service.storage_bytes >> 20)}Mi"}}
+    return {
+        "metadata": {"name": "persist"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": request},
+    }

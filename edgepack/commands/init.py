@@ -1,0 +1,92 @@
+"""`edgepack init`: from a model to a project: an `edgepack.toml` with the fields that the model has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgepack.errors import BadInput
+
+if TYPE_CHECKING:
+    from packager.scaffold import Scaffold
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--framework", metavar="NAME", help="What the model was made with. Default: told by its content.")
+@click.option("--name", metavar="NAME", help="Of the pipeline, a DNS label. Default: the file's name, made legal.")
+@click.option("--input", "inputs", multiple=True, metavar="FIELD=TYPE", help="A field it takes; may be given again.")
+@click.option("--output", "outputs", multiple=True, metavar="FIELD=TYPE", help="A field it gives; may be given again.")
+@click.option("--golden", metavar="FILE", help="A file of golden rows beside the model.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    model: Path,
+    framework: str | None,
+    name: str | None,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    golden: str | None,
+    as_json: bool,
+) -> None:
+    """Write an edgepack.toml beside MODEL, with the fields that the model says it has.
+
+    MODEL is a file, or a folder or zip of code. Nothing is overwritten. Where the model does not say its fields, give
+    them, or write them into the file.
+
+    \b
+    Example:
+      edgepack init --framework sklearn model.pkl
+      edgepack init step.zip --input x='list<float32>[4]' --output y=float32
+    """
+    from bundle.pipeline import dns_label
+    from edgepack.commands import _progress
+    from packager.scaffold import source_of, write_project
+
+    fields = {side: _fields(side, given) for side, given in (("input", inputs), ("output", outputs)) if given}
+    source = source_of(model, framework, fields, dns_label(name) if name else None)
+    if golden and not (source.model.parent / golden).is_file():
+        raise BadInput(f"--golden '{golden}' is not a file beside '{model.name}': copy it there", field="golden")
+    _progress.show("looking at the model")
+    try:
+        found = write_project(source, golden=golden)
+    finally:
+        _progress.clear()
+    _print(found, as_json)
+
+
+def _fields(side: str, given: tuple[str, ...]) -> dict[str, str]:
+    """`tensor=list<float32>[4]` → field and type."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, separator, type_ = text.partition("=")
+        if not separator or not name.strip() or not type_.strip():
+            raise BadInput(f"--{side} '{text}' is not FIELD=TYPE: write it as x='list<float32>[4]'", field=side)
+        if name.strip() in found:
+            raise BadInput(f"--{side} names '{name.strip()}' twice", field=side)
+        found[name.strip()] = type_.strip()
+    return found
+
+
+def _print(found: Scaffold, as_json: bool) -> None:
+    if as_json:
+        import orjson
+
+        said = {
+            "pipeline": found.name,
+            "framework": found.framework,
+            "path": str(found.path),
+            "input": dict(found.input),
+            "output": dict(found.output),
+            "todo": [f"steps.{side}" for side in found.todo],
+        }
+        click.echo(orjson.dumps(said))
+        return
+    click.echo(f"written {found.path}: pipeline '{found.name}', framework {found.framework}")
+    for side, fields in (("in", found.input), ("out", found.output)):
+        for field, type_ in fields.items():
+            click.echo(f"  {side}.{field}: {type_}")
+    for side in found.todo:
+        click.echo(f"  to do: name the fields of [steps.{side}] in it")
+    click.echo(f"next: edgepack check {found.path.parent}")

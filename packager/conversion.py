@@ -1,0 +1,238 @@
+"""Runs the child that loads and converts an artefact, and reads what it left; nothing it says is trusted to be well
+formed.
+
+The child (`packager/convert/`) runs in a pinned environment inside a sandbox: it sees the artefact, its libraries and
+one folder of its own, has no network, and dies on its deadline.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from columns.columns import Columns
+from columns.schema import Schema
+from columns.types import ListOf, Scalar, Type
+from edgepack.errors import BadInput, RuntimeFailed
+from packager.environments import Environment
+from runtimes.sandbox import Sandbox, clean_environment
+
+DEADLINE_S = 300.0
+MEMORY_BYTES = 12 << 30
+LARGEST_FILE = 4 << 30
+NATIVE = ("float32", "double")  # attempts in the order in which they are tried
+_PACKAGER = Path(__file__).parent
+_LAST_WORDS = 300
+
+
+class _Attempt(msgspec.Struct, frozen=True):
+    strategy: str
+    input: list[tuple[str, str]]
+    output: list[tuple[str, str]]
+    methods: dict[str, str]
+    reason: str | None = None
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """`result.json`."""
+
+    refused: str | None = None
+    model: str = ""
+    versions: dict[str, str] = {}
+    parameters: dict[str, Any] = {}
+    layout: str = ""
+    names: list[str] | None = None
+    attempts: list[_Attempt] = []
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to run the model: its fields, rows with the original's answers of two runs, and the converted model.
+
+    `model` is None where the conversion did not end well; `reason` says why.
+    """
+
+    strategy: str
+    input: Schema
+    output: Schema
+    methods: Mapping[str, str]
+    rows: Columns
+    answers: Columns
+    again: Columns
+    model: Path | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Converted:
+    """All that the child found."""
+
+    model: str
+    versions: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    layout: str
+    names: list[str] | None
+    attempts: tuple[Attempt, ...]
+
+
+def convert(
+    artefact: Path,
+    form: str,
+    environment: Environment,
+    folder: Path,
+    *,
+    inputs: Schema | None,
+    outputs: Schema | None,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    strategies: Sequence[str] = (*NATIVE, "python"),
+    timeout_s: float = DEADLINE_S,
+) -> Converted:
+    """Load, ask and convert an artefact in a child. `rows` are the user's, as objects.
+
+    Raises BadInput with the child's reason when the artefact cannot be packaged; RuntimeFailed when the child crashed,
+    hung or ran out of memory.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    job: dict[str, Any] = {
+        "model": str(artefact.resolve()),
+        "form": form,
+        "folder": str(folder.resolve()),
+        "input": None if inputs is None else _described(inputs, "input"),
+        "output": None if outputs is None else _described(outputs, "output"),
+        "attempts": [{"strategy": strategy} for strategy in strategies],
+    }
+    if rows is not None:
+        (folder / "given.json").write_bytes(msgspec.json.encode(rows))
+        job["rows"] = str((folder / "given.json").resolve())
+    _run(job, artefact, environment, folder, timeout_s)
+    return read_result(folder, artefact)
+
+
+def read_result(folder: Path, artefact: Path) -> Converted:
+    """What the child left in its folder. Raises as `convert` does."""
+    try:
+        result = msgspec.json.decode((folder / "result.json").read_bytes(), type=_Result)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RuntimeFailed(f"converting '{artefact.name}' left no result that reads") from error
+    if result.refused is not None:
+        raise BadInput(f"model '{artefact.name}': {_line(result.refused)}")
+    attempts = tuple(_attempt(folder, each, artefact) for each in result.attempts)
+    return Converted(result.model, result.versions, result.parameters, result.layout, result.names, attempts)
+
+
+def _run(job: Mapping[str, Any], artefact: Path, environment: Environment, folder: Path, timeout_s: float) -> None:
+    sandbox = Sandbox(
+        read=(artefact.resolve(), environment.folder),
+        write=(folder.resolve(),),
+        memory_bytes=MEMORY_BYTES,
+        address_bytes=MEMORY_BYTES * 4,
+        file_bytes=LARGEST_FILE,
+        cpu_s=int(timeout_s * 8) + 8,
+    )
+    path = [environment.site_packages, _PACKAGER]
+    command = sandbox.command("convert.job", [msgspec.json.encode(job).decode()], path, str(environment.python))
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=clean_environment(folder.resolve(), {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}),
+        cwd=folder,
+    ) as child:
+        try:
+            said, _ = child.communicate(timeout=timeout_s)
+        except BaseException as error:
+            child.kill()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise RuntimeFailed(
+                f"converting '{artefact.name}' took more than {timeout_s:g} s: stopped; is the model very large?"
+            ) from error
+    if child.returncode:
+        words = " ".join(said.decode(errors="replace").split())[-_LAST_WORDS:]
+        ended = f"by signal {-child.returncode}" if child.returncode < 0 else f"with code {child.returncode}"
+        raise RuntimeFailed(f"converting '{artefact.name}' ended {ended}{': …' + words if words else ''}")
+
+
+def _described(schema: Schema, side: str) -> list[tuple[str, str, int | None]]:
+    """Fields as the child reads them: name, scalar, length of lists (-1 where it is not said)."""
+    return [(field.name, *_flat(field.name, field.type, side)) for field in schema]
+
+
+def _flat(name: str, type_: Type, side: str) -> tuple[str, int | None]:
+    where = f"steps.{side}.{name}"
+    inner, size = type_, None
+    if isinstance(type_, ListOf):
+        inner, size = type_.item, -1 if type_.size is None else type_.size
+    is_nullable = type_.nullable or inner.nullable
+    if not isinstance(inner, Scalar) or is_nullable or not (inner.name == "string" or inner.name in _NUMBERS):
+        raise BadInput(
+            f"[steps.{side}] {name} is {type_}: this framework takes and gives numbers, strings and lists of them, "
+            "without nulls",
+            field=where,
+        )
+    return inner.name, size
+
+
+_INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_NUMBERS = ("bool", "float16", "float32", "float64", *_INTEGERS)
+
+
+def _attempt(folder: Path, said: _Attempt, artefact: Path) -> Attempt:
+    try:
+        inputs, outputs = Schema.parse(dict(said.input)), Schema.parse(dict(said.output))
+        with np.load(folder / f"{_plain(said.strategy)}.npz", allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+        rows, answers, again = (
+            _columns(arrays, side, schema) for side, schema in (("in", inputs), ("out", outputs), ("again", outputs))
+        )
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, BadInput) as error:
+        raise RuntimeFailed(f"converting '{artefact.name}' left rows that do not read: {error}") from error
+    model = folder / f"{said.strategy}.onnx"
+    reason = None if said.reason is None else _line(said.reason)
+    if reason is None and said.strategy in NATIVE and not model.is_file():
+        reason = "the converter left no model"
+    has_model = reason is None and said.strategy in NATIVE
+    kept = model if has_model else None
+    return Attempt(said.strategy, inputs, outputs, said.methods, rows, answers, again, kept, reason)
+
+
+def _columns(arrays: Mapping[str, Any], side: str, schema: Schema) -> Columns:
+    """Arrays of a file in the types of a schema: shapes `(n, 1)` and `(n,)` are one, floats may be narrowed."""
+    made: dict[str, Any] = {}
+    for at, field in enumerate(schema):
+        array = arrays[f"{side}{at}"]
+        tensor = field.type.tensor_dtype_and_shape()
+        if tensor is None:
+            made[field.name] = _objects(array)
+            continue
+        dtype, shape = tensor
+        with np.errstate(all="ignore"):
+            made[field.name] = array.reshape(len(array), *[-1 if size is None else size for size in shape]).astype(
+                dtype
+            )
+    return Columns.of(schema, made)
+
+
+def _objects(array: Any) -> Any:
+    column = np.empty(len(array), dtype=object)
+    column[:] = array.tolist()
+    return column
+
+
+def _plain(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]{1,20}", text):
+        raise ValueError(f"the attempt {text[:20]!r}")
+    return text
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:400]

@@ -1,0 +1,220 @@
+"""XGBoost to ONNX from the booster's own JSON, without another converter: that of onnxmltools is silently wrong for
+random forests of several classes, `reg:logistic` and several targets.
+
+One TreeEnsembleRegressor (or a matrix product for gblinear) gives the margins; the objective's link makes answers of
+them. Formats: XGBoost's model schema, "Introduction to Model IO".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from .fields import Unsuited
+from .graph import IR_VERSION, OPSETS
+from .trees import booster_json
+
+_IDENTITY: Tuple[str, ...] = (
+    "reg:squarederror",
+    "reg:linear",
+    "reg:squaredlogerror",
+    "reg:pseudohubererror",
+    "reg:absoluteerror",
+)
+_IDENTITY += ("reg:quantileerror", "binary:logitraw")
+_SIGMOID = ("binary:logistic", "reg:logistic")
+_EXP = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox", "survival:aft")
+_SOFTMAX = ("multi:softprob", "multi:softmax")
+
+
+def converted(model: Any, width: int) -> Any:
+    """A model with input `X` and outputs `predictions` and, for classifiers, `probabilities`."""
+    learner = booster_json(model)["learner"]
+    objective = learner["objective"]["name"]
+    if objective.startswith("rank:"):
+        raise Unsuited(
+            "it is a ranker, whose scores mean something only within one query: package it as framework 'custom' (BYOP)"
+        )
+    parameters = learner["learner_model_param"]
+    groups = max(int(parameters.get("num_class") or 0), int(parameters.get("num_target") or 1), 1)
+    build = _Graph(width, groups)
+    boosted = learner["gradient_booster"]
+    base = _margins(objective, parameters["base_score"], groups)
+    if boosted["name"] == "gblinear":
+        build.linear(boosted["model"]["weights"], base)
+    else:
+        build.trees(*_kept_trees(model, learner, boosted), base)
+    build.link(objective, is_classifier=_is_classifier(model))
+    return build.model()
+
+
+def missing_value(model: Any) -> Any:
+    """The number that an estimator takes for a missing value, None for NaN alone."""
+    value = getattr(model, "missing", None)
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else float(value)
+
+
+def _is_classifier(model: Any) -> bool:
+    return hasattr(model, "predict_proba")
+
+
+def _margins(objective: str, text: Any, groups: int) -> List[float]:
+    """The base score of each group before the link. XGBoost 3 writes a list in brackets, older ones a number."""
+    numbers = [float(part) for part in str(text).strip("[]").split(",")]
+    if objective in _SIGMOID or objective == "binary:logitraw":
+        numbers = [math.log(each / (1 - each)) for each in numbers]
+    elif objective in _EXP:
+        numbers = [math.log(each) for each in numbers]
+    return numbers * groups if len(numbers) == 1 else numbers
+
+
+def _kept_trees(model: Any, learner: Any, boosted: Any) -> Tuple[List[Any], List[int], List[float]]:
+    """Trees, the group of each and its weight. An estimator that stopped early answers with its best rounds only."""
+    drops = boosted.get("weight_drop")
+    boosted = boosted.get("gbtree", boosted)["model"]
+    trees, groups = boosted["trees"], [int(each) for each in boosted["tree_info"]]
+    count = len(trees)
+    best = learner.get("attributes", {}).get("best_iteration")
+    if best is not None and hasattr(model, "get_booster"):
+        ends = boosted.get("iteration_indptr")
+        if ends is None:
+            raise Unsuited("it stopped early and was saved by an XGBoost that does not say which trees count")
+        count = int(ends[int(best) + 1])
+    weights = [float(each) for each in drops] if drops else [1.0] * len(trees)
+    return trees[:count], groups[:count], weights[:count]
+
+
+_make_node: Any = helper.make_node  # takes the attributes of any operator as keywords
+
+
+class _Graph:
+    """The nodes, in order."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        self.width, self.groups = width, groups
+        self.nodes: List[Any] = []
+        self.constants: List[Any] = []
+        self.outputs: List[Tuple[str, int]] = []
+
+    def trees(self, trees: List[Any], groups: List[int], weights: List[float], base: List[float]) -> None:
+        """One ensemble over all trees; a leaf adds to the target of its tree's group."""
+        found: Dict[str, List[Any]] = {
+            name: []
+            for name in (
+                *("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values"),
+                *("nodes_truenodeids", "nodes_falsenodeids", "nodes_missing_value_tracks_true"),
+                *("target_treeids", "target_nodeids", "target_ids", "target_weights"),
+            )
+        }
+        for number, (tree, group, weight) in enumerate(zip(trees, groups, weights)):
+            _check(tree)
+            _add(found, number, tree, group, weight)
+        self.nodes.append(
+            _make_node(
+                "TreeEnsembleRegressor",
+                ["X"],
+                ["margins"],
+                domain="ai.onnx.ml",
+                n_targets=self.groups,
+                base_values=base,
+                aggregate_function="SUM",
+                post_transform="NONE",
+                **found,
+            )
+        )
+
+    def linear(self, weights: List[float], base: List[float]) -> None:
+        """gblinear: a row of weights a feature, the last row is the bias. A missing value counts as nothing."""
+        table = np.array(weights, dtype=np.float32).reshape(-1, self.groups)
+        self._constant("weights", table[: self.width])
+        self._constant("bias", table[-1] + np.array(base, dtype=np.float32))
+        self._constant("nothing", np.array(0, dtype=np.float32))
+        self._node("IsNaN", ["X"], "is-missing")
+        self._node("Where", ["is-missing", "nothing", "X"], "filled")
+        self._node("MatMul", ["filled", "weights"], "product")
+        self._node("Add", ["product", "bias"], "margins")
+
+    def link(self, objective: str, *, is_classifier: bool) -> None:
+        """From margins to what the model calls its answer."""
+        if objective in _SIGMOID:
+            self._node("Sigmoid", ["margins"], "linked")
+        elif objective in _EXP:
+            self._node("Exp", ["margins"], "linked")
+        elif objective in _SOFTMAX:
+            self._node("Softmax", ["margins"], "linked", axis=1)
+        elif objective == "binary:hinge":
+            self._constant("zero", np.array(0, dtype=np.float32))
+            self._node("Greater", ["margins", "zero"], "above")
+            self._node("Cast", ["above"], "linked", to=TensorProto.FLOAT)
+        elif objective in _IDENTITY:
+            self._node("Identity", ["margins"], "linked")
+        else:
+            raise Unsuited("its objective '%s' has no known link" % objective[:60])
+        if is_classifier:
+            self._classes(objective)
+        elif objective == "multi:softmax":
+            self._node("ArgMax", ["margins"], "classes", axis=1, keepdims=0)
+            self._node("Cast", ["classes"], "predictions", to=TensorProto.FLOAT)
+            self.outputs.append(("predictions", TensorProto.FLOAT))
+        else:
+            self._node("Identity", ["linked"], "predictions")
+            self.outputs.append(("predictions", TensorProto.FLOAT))
+
+    def _classes(self, objective: str) -> None:
+        if objective in _SOFTMAX:
+            self._node("ArgMax", ["margins"], "predictions", axis=1, keepdims=0)
+            self._node("Identity", ["linked"], "probabilities")
+        elif self.groups == 1:
+            self._constant("half", np.array(0.5, dtype=np.float32))
+            self._constant("certain", np.array(1, dtype=np.float32))
+            self._node("Greater", ["linked", "half"], "is-one")
+            self._node("Cast", ["is-one"], "predictions", to=TensorProto.INT64)
+            self._node("Sub", ["certain", "linked"], "other")
+            self._node("Concat", ["other", "linked"], "probabilities", axis=1)
+        else:
+            raise Unsuited("it gives several labels a row")
+        self.outputs += [("predictions", TensorProto.INT64), ("probabilities", TensorProto.FLOAT)]
+
+    def model(self) -> Any:
+        """What was built."""
+        values = [helper.make_tensor_value_info(name, kind, None) for name, kind in self.outputs]
+        shape: List[Any] = ["N", self.width]
+        taken = helper.make_tensor_value_info("X", TensorProto.FLOAT, shape)
+        graph = helper.make_graph(self.nodes, "xgboost", [taken], values, self.constants)
+        opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+
+    def _node(self, kind: str, names: List[str], result: str, **settings: Any) -> None:
+        self.nodes.append(helper.make_node(kind, names, [result], **settings))
+
+    def _constant(self, name: str, value: Any) -> None:
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+
+
+def _check(tree: Any) -> None:
+    if any(tree.get("split_type") or ()):
+        raise Unsuited("it splits on categories, which this converter does not know")
+    if int(tree["tree_param"].get("size_leaf_vector") or 0) > 1:
+        raise Unsuited("its trees give vectors, which this converter does not know")
+
+
+def _add(found: Dict[str, List[Any]], number: int, tree: Any, group: int, weight: float) -> None:
+    for node, left in enumerate(tree["left_children"]):
+        is_leaf = left == -1
+        value = tree["split_conditions"][node]
+        found["nodes_treeids"].append(number)
+        found["nodes_nodeids"].append(node)
+        found["nodes_featureids"].append(0 if is_leaf else int(tree["split_indices"][node]))
+        found["nodes_modes"].append("LEAF" if is_leaf else "BRANCH_LT")
+        found["nodes_values"].append(0.0 if is_leaf else float(value))
+        found["nodes_truenodeids"].append(0 if is_leaf else int(left))
+        found["nodes_falsenodeids"].append(0 if is_leaf else int(tree["right_children"][node]))
+        found["nodes_missing_value_tracks_true"].append(0 if is_leaf else int(tree["default_left"][node]))
+        if is_leaf:
+            found["target_treeids"].append(number)
+            found["target_nodeids"].append(node)
+            found["target_ids"].append(group)
+            found["target_weights"].append(float(np.float32(value) * np.float32(weight)))

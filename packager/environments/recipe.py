@@ -1,0 +1,96 @@
+"""`Recipe`: what belongs into an environment.
+
+The current one has a lock file with hashes for each Python, in `locks/`. An artefact that names another version of a
+library gets the same list with that version in place of ours; uv resolves it once, with the bounds below, because old
+releases do not say which later libraries break them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+LOCKS = Path(__file__).parent / "locks"
+
+# library → what its own metadata does not say: (older than this version, needs these bounds). Sources: scikit-learn's
+# release notes (1.4.2 is the first built for numpy 2), numpy's and pandas' own lists of removed names.
+_BOUNDS: dict[str, tuple[tuple[tuple[int, ...], tuple[str, ...]], ...]] = {
+    "scikit-learn": (((1, 4, 2), ("numpy<2", "scipy<1.14", "pandas<2.3")), ((1, 7), ("pandas<3",))),
+    "lightgbm": (((4, 4), ("numpy<2",)),),
+    "xgboost-cpu": (((2, 1), ("numpy<2", "pandas<2.3")),),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named list of requirements. `pins` stand in place of ours of the same name."""
+
+    name: str
+    requirements: tuple[str, ...]
+    about_mb: int
+    pins: tuple[str, ...] = ()
+
+    def pinned(self, *pins: str) -> Recipe:
+        """The same with other versions, as `scikit-learn==1.3.0`."""
+        return Recipe(self.name, self.requirements, self.about_mb, tuple(sorted(pins)))
+
+    def having(self, library: str, version: str, minor: str) -> Recipe:
+        """The one for a version of a library: this one where its lock has the same minor version, else pinned."""
+        path = self.lock(minor)
+        locked = packages(path.read_text()).get(library, "") if path else ""
+        is_same = locked.split(".")[:2] == version.split(".")[:2]
+        return self if is_same else self.pinned(f"{library}=={version}")
+
+    @property
+    def title(self) -> str:
+        """The name for people."""
+        return f"{self.name} with {', '.join(self.pins)}" if self.pins else self.name
+
+    def lock(self, minor: str) -> Path | None:
+        """The lock file that was shipped for a Python (`3.11`), where there is one and nothing else is pinned."""
+        path = LOCKS / f"{self.name}-py{minor.replace('.', '')}.txt"
+        return path if not self.pins and path.is_file() else None
+
+    def asked(self) -> list[str]:
+        """The requirements to resolve: ours, the pins in their places, and the bounds these need."""
+        pinned = {_name(pin): pin for pin in self.pins}
+        kept = [line for line in self.requirements if _name(line) not in pinned]
+        bounds = [bound for name, pin in pinned.items() for bound in _bounds(name, pin)]
+        return sorted({*kept, *pinned.values(), *bounds})
+
+
+CLASSIC = Recipe(
+    "classic",
+    (
+        "joblib",
+        "lightgbm",
+        "numpy",
+        "onnx<1.24",  # newer ones default to an opset that no released runtime has
+        "onnxmltools",
+        "onnxruntime",
+        "pandas",
+        "protobuf>=6.33,<7",  # 7 refuses booleans where skl2onnx writes them: HistGradientBoosting does not convert
+        "scikit-learn",
+        "skl2onnx",
+        "skops",
+        "xgboost-cpu",  # the same module and pickles as xgboost without half a gigabyte for accelerators
+    ),
+    about_mb=500,
+)
+
+
+def packages(lock: str) -> dict[str, str]:
+    """Package → version of a lock file."""
+    pinned = (line.split()[0] for line in lock.splitlines() if line[:1].isalnum() and "==" in line)
+    return {name: version for name, _, version in (pin.partition("==") for pin in pinned)}
+
+
+def _name(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return found[0].lower().replace("_", "-") if found else requirement
+
+
+def _bounds(name: str, pin: str) -> tuple[str, ...]:
+    version = tuple(int(part) for part in re.findall(r"\d+", pin.partition("==")[2])[:3])
+    return next((bounds for older, bounds in _BOUNDS.get(name, ()) if version < older), ())

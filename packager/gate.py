@@ -1,0 +1,113 @@
+"""The gate: a converted model answers the same rows as the original, or it does not pass.
+
+Each attempt is asked in a child, all rows at once and one by one, and both are compared with the original's answers:
+labels equal, scores within the tolerance. The original's two runs are compared first; one that differs from itself
+proves nothing. Every attempt leaves a line in the trail, passed or not.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from arch.target import host_target
+from bundle.bundle import Bundle, pack
+from bundle.golden import Comparison, Tolerance, compare
+from bundle.pipeline import PipelineSpec, StepSpec
+from bundle.store import unpack
+from columns.records import encode_records
+from edgepack.errors import BadInput, RuntimeFailed
+from packager.conversion import NATIVE, Attempt
+from packager.parity import Answers, ask
+
+# the reason travels in the bundle, whose bytes may not depend on where this machine keeps its temporary files
+_FOLDER = re.compile(r"/\S*/(?=[0-9a-f]{64}/)[0-9a-f]{64}/")
+NOT_COMPARABLE = "the original differs from itself on a second run, so no conversion can be proven"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which attempt is taken, how it compared, and what became of the others."""
+
+    attempt: Attempt
+    comparison: Comparison
+    trail: tuple[Mapping[str, Any], ...]
+
+    @property
+    def reason(self) -> str | None:
+        """Why not native, in one line; None where it is."""
+        if self.attempt.strategy in NATIVE:
+            return None
+        told = dict.fromkeys(f"{each['strategy']}: {each['reason']}" for each in self.trail if not each["passed"])
+        return "; ".join(told)
+
+
+def choose(attempts: Sequence[Attempt], tolerance: Tolerance, timeout_s: float) -> Verdict:
+    """Take the first native attempt that passes, else python."""
+    trail: list[Mapping[str, Any]] = []
+    for attempt in attempts:
+        found = _itself(attempt, tolerance)
+        if attempt.strategy not in NATIVE:
+            return Verdict(attempt, found, tuple(trail))
+        if not found.passed:
+            trail.append(_entry(attempt, found, f"{NOT_COMPARABLE} ({found.reason})"))
+            continue
+        if attempt.model is None:
+            trail.append(_entry(attempt, None, attempt.reason or "not converted"))
+            continue
+        compared, reason = _compared(attempt, tolerance, timeout_s)
+        trail.append(_entry(attempt, compared, reason))
+        if compared is not None and reason is None:
+            return Verdict(attempt, compared, tuple(trail))
+    raise RuntimeFailed("no attempt was made to run the model")
+
+
+def _itself(attempt: Attempt, tolerance: Tolerance) -> Comparison:
+    return compare(attempt.answers, attempt.again, tolerance)
+
+
+def _compared(attempt: Attempt, tolerance: Tolerance, timeout_s: float) -> tuple[Comparison | None, str | None]:
+    """How the converted model compares, and why it does not pass."""
+    try:
+        answers = _answers(attempt, timeout_s)
+    except (BadInput, RuntimeFailed) as error:
+        return None, f"it does not run: {_FOLDER.sub('', str(error))}"
+    both = [compare(attempt.answers, each, tolerance) for each in (answers.together, answers.alone)]
+    worst = max(both, key=lambda each: (not each.passed, each.label_flips, each.max_rel))
+    return worst, None if worst.passed else f"it answers differently: {worst.reason}"
+
+
+def _answers(attempt: Attempt, timeout_s: float) -> Answers:
+    assert attempt.model is not None  # noqa: S101 - the caller has looked
+    step = StepSpec("model", "model.onnx", "onnx", "onnx", attempt.input.to_dict(), attempt.output.to_dict())
+    spec = PipelineSpec("gate", [step])
+    index = pack(spec, {"model.onnx": attempt.model}, b"[]\n", [host_target()])
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
+        return ask(unpack(Bundle.from_image(index.images[0], index.digest), Path(work)), attempt.rows, timeout_s)
+
+
+def _entry(attempt: Attempt, found: Comparison | None, reason: str | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"strategy": attempt.strategy, "passed": reason is None, "reason": reason}
+    if found is not None:
+        entry.update(figures(found))
+        if found.worst_row is not None:
+            row = attempt.rows.slice(found.worst_row, found.worst_row + 1)
+            entry["worst_input"] = orjson.loads(encode_records(row, "."))[0]
+    return entry
+
+
+def figures(found: Comparison) -> dict[str, Any]:
+    """What a comparison showed, for a report."""
+    return {
+        "rows": found.rows,
+        "max_abs": found.max_abs,
+        "max_rel": found.max_rel,
+        "label_flips": found.label_flips,
+        "worst_row": found.worst_row,
+    }

@@ -1,0 +1,45 @@
+"""Inspecting a step: its framework is found, then that one's module looks at the model. Nothing is executed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import platformdirs
+
+from packager.artifact import ModelArtifact
+from packager.checks import Checklist
+from packager.detect import detect
+from packager.project import StepSource
+
+# framework → the module that inspects its models: `inspect_model(source, root, checklist, cache) -> ModelArtifact`
+_MODULES = {
+    "onnx": "packager.frameworks.onnx_model",
+    "python": "packager.frameworks.python_step",
+    "custom": "packager.frameworks.custom",
+    "sklearn": "packager.frameworks.sklearn",
+    "xgboost": "packager.frameworks.xgboost",
+    "lightgbm": "packager.frameworks.lightgbm",
+}
+
+
+class Inspects(Protocol):
+    """What a framework's module offers."""
+
+    def __call__(self, source: StepSource, root: Path, checklist: Checklist, cache: Path) -> ModelArtifact:
+        """Inspect a model, each thing as a named check. Raises BadInput when one of them fails."""
+
+
+def inspect_step(source: StepSource, root: Path, checklist: Checklist, cache: Path | None = None) -> ModelArtifact:
+    """Inspect one step's model, each thing as a named check. Raises BadInput when one of them fails.
+
+    `cache` is the user's cache folder: what a zip holds is unpacked below it.
+    """
+    cache = cache or platformdirs.user_cache_path("edgepack")
+    with checklist.check("model.format") as found:
+        framework = detect(source.model, source.framework)
+        found.append(f"'{source.model.name}' is {framework}")
+    checklist.require()
+    inspect: Inspects = import_module(_MODULES[framework]).inspect_model
+    return inspect(source, root, checklist, cache)

@@ -1,0 +1,45 @@
+"""A step without schema: each row is one JSON value, as text in the field `json`, in and out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+FIELD = "json"
+Answer = Callable[[dict[str, Any], int], Any]
+
+
+def of_values(answer: Answer) -> Callable[[dict[str, Any], int], dict[str, Any]]:
+    """Ask for one value at a time: `input_data["json"][0]` is it; the answer's `json` or all of it is the result."""
+
+    def ask(arrays: dict[str, Any], rows: int) -> dict[str, Any]:
+        return {FIELD: _column([_text(answer({FIELD: _column([json.loads(text)])}, 1)) for text in arrays[FIELD]])}
+
+    return ask
+
+
+def _column(values: list[Any]) -> Any:
+    """Values as they are: numpy would make one array of lists."""
+    column = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        column[row] = value
+    return column
+
+
+def _text(given: Any) -> str:
+    value = given[FIELD] if isinstance(given, dict) and set(given) == {FIELD} else given
+    if value is not given and isinstance(value, (np.ndarray, list, tuple)) and len(value) == 1:
+        value = value[0]
+    return json.dumps(value, default=_plain, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """numpy's values as Python's."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no JSON value")

@@ -1,0 +1,1 @@
+"""Stands in for the package that users' steps are written against; made from its published documentation alone."""

@@ -1,0 +1,1 @@
+"""Configurations that users' code is given."""

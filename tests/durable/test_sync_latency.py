@@ -1,0 +1,36 @@
+"""Timing a disk leaves nothing behind, also on a disk that fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable.disk import Disk
+from durable.sync_latency import measure_sync
+
+
+class Broken(Disk):
+    def sync(self, handle):
+        raise OSError(5, "input/output error")
+
+
+class Slow(Disk):
+    def __init__(self):
+        self.syncs = 0
+
+    def sync(self, handle):
+        self.syncs += 1
+        super().sync(handle)
+
+
+def test_each_write_is_synced_and_nothing_stays(tmp_path):
+    disk = Slow()
+    found = measure_sync(tmp_path, disk=disk)
+    assert disk.syncs == found.writes == 20
+    assert 0 < found.median_ms <= found.worst_ms
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fails_says_so_and_nothing_stays(tmp_path):
+    with pytest.raises(OSError, match="input/output error"):
+        measure_sync(tmp_path, disk=Broken())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,104 @@
+"""Overload: what finds no room is told so at once, and what was accepted keeps its latency."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+import requests
+
+from edge_agent.server import Limits
+from edge_agent.threads import Threads
+from tests.edge_agent.served import JSON, Front, Served
+from tests.edge_agent.test_deadlines import Slow
+from tests.edge_agent.test_doors_sockets import HEAD, status_and_body
+
+ROWS = [{"x": [1, 2, 3]}]
+
+
+def test_beyond_threads_and_queue_requests_are_refused_at_once(tmp_path):
+    with Served(tmp_path, Front(threads=1, queue=2)) as served:
+        Slow(served.add(), 0.4)
+        answers = []
+
+        def ask():
+            begun = time.monotonic()
+            answer = requests.post(
+                served.url + "/infer", data=json.dumps(ROWS), headers={"Content-Type": JSON}, timeout=10
+            )
+            answers.append((answer.status_code, time.monotonic() - begun, answer.headers.get("Retry-After")))
+
+        clients = [threading.Thread(target=ask) for _ in range(10)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        accepted = [took for status, took, _ in answers if status == 200]
+        refused = [(took, after) for status, took, after in answers if status == 503]
+        assert len(accepted) == 3  # one at work, two waiting
+        assert len(accepted) + len(refused) == 10
+        assert all(took < 0.35 and after == "1" for took, after in refused)
+        assert max(accepted) < 2.0
+        assert len(served.post("/logs").json()) == 3
+        assert "edgepack_queue 0" in served.get("/metrics").text
+
+
+def test_a_client_that_sends_many_requests_at_once_is_answered_in_order(tmp_path):
+    with Served(tmp_path, Front()) as served:
+        served.add()
+        bodies = [json.dumps([{"x": [turn, 0, 0]}]).encode() for turn in range(200)]
+        with socket.create_connection(("127.0.0.1", served.server.port), timeout=5) as client:
+            client.sendall(b"".join(b"%bContent-Length: %d\r\n\r\n" % (HEAD, len(body)) + body for body in bodies))
+            found = b""
+            while found.count(b"HTTP/1.1 200") < 200 or not found.endswith(b"}]"):
+                found += client.recv(1 << 16)
+        rows = [json.loads(part.split(b"\r\n\r\n", 1)[1])[0] for part in found.split(b"HTTP/1.1 200 OK")[1:]]
+        assert [row["out"]["y"] for row in rows] == [[2.0 * turn] for turn in range(200)]
+
+
+def test_more_connections_than_there_is_room_for_cost_the_idlest_only(tmp_path):
+    with Served(tmp_path, Front(limits=Limits(connections=8))) as served:
+        served.add()
+        clients = [socket.create_connection(("127.0.0.1", served.server.port), timeout=3) for _ in range(20)]
+        assert served.post(rows=ROWS).status_code == 200
+        for client in clients:
+            client.close()
+
+
+def test_large_bodies_share_a_bounded_room(tmp_path):
+    limits = Limits(body_bytes=1 << 20, bodies_bytes=2 << 20)
+    with Served(tmp_path, Front(limits=limits)) as served:
+        served.add()
+        start = b"%bContent-Length: %d\r\n\r\n[" % (HEAD, 1 << 20)
+        clients = [socket.create_connection(("127.0.0.1", served.server.port), timeout=3) for _ in range(3)]
+        for client in clients:
+            client.sendall(start)
+            time.sleep(0.05)
+        status, body = status_and_body(clients[-1].recv(65536))
+        assert status == 503
+        assert "large bodies" in body["error"]
+        for client in clients:
+            client.close()
+        time.sleep(0.2)
+        assert served.server._held == 0
+        assert served.post(rows=ROWS).status_code == 200
+
+
+def test_threads_are_started_when_needed_and_end_when_told():
+    threads, done = Threads("test", 2, 1), threading.Event()
+    gate = threading.Event()
+    assert [threads.submit(gate.wait) for _ in range(4)] == [True, True, True, False]
+    deadline = time.monotonic() + 5
+    while threads.waiting != 1 and time.monotonic() < deadline:  # both threads have begun
+        time.sleep(0.01)
+    assert threads.waiting == 1
+    gate.set()
+    while not threads.submit(done.set):
+        time.sleep(0.01)
+    assert done.wait(5)
+    threads.stop()
+    for thread in threads._threads:
+        thread.join(5)
+        assert not thread.is_alive()
