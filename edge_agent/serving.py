@@ -77,6 +77,10 @@ class Spool(Protocol):
     def stats(self) -> dict[str, int]:
         """Figures for /metrics."""
 
+    @property
+    def refuses(self) -> str | None:
+        """Why the log took no row just now, or None."""
+
 
 @dataclass(frozen=True)
 class ServedModel:
@@ -230,7 +234,9 @@ class Serving:
         """Why this agent is not ready, or None when it is."""
         if self._awaited:
             return "loading " + ", ".join(sorted(self._awaited))
-        return None if self._slots else "no pipeline is active"
+        if not self._slots:
+            return "no pipeline is active"
+        return next((why for pipeline in self.pipelines if (why := pipeline.spool.refuses)), None)
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which pipelines are about to be loaded: until then requests for them are told to come back."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from edge_agent.long_values import VALUES, without_long_values
 from edgepack.errors import BadInput, Unreachable
 
 _log = logging.getLogger(__name__)
+_REFUSAL_FRESH_S = 10.0
 _WINDOW_S = 0.5  # how long a relaxed row may wait for its sync
 _TEXT = Scalar("string")
 _ADDED = ("pipeline", "partition", "request_id", "bundle")  # what the log says of each row beside the answer
@@ -47,23 +49,50 @@ _SEQ = (Field("metadata.seq", Scalar("int64")), Field("metadata.epoch", _TEXT))
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class Refusal:
+    """Why a log takes no rows, as far as its last row shows. It is forgotten soon, so that somebody tries again."""
+
+    __slots__ = ("_at", "_reason")
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._at = 0.0
+
+    def note(self, reason: str | None) -> None:
+        """What became of a row: None when it was taken."""
+        self._reason, self._at = reason, time.monotonic()
+
+    @property
+    def reason(self) -> str | None:
+        """The reason while it is fresh, else None."""
+        return self._reason if time.monotonic() - self._at < _REFUSAL_FRESH_S else None
+
+
 class Ticket:
     """Rows on their way into a log."""
 
-    __slots__ = ("_commits", "_entry", "_written")
+    __slots__ = ("_commits", "_entry", "_refusal", "_written")
 
-    def __init__(self, entry: Entry, commits: GroupCommit, written: Callable[[], None] | None) -> None:
+    def __init__(
+        self, entry: Entry, commits: GroupCommit, written: Callable[[], None] | None, refusal: Refusal
+    ) -> None:
         self._entry = entry
         self._commits = commits
         self._written = written
+        self._refusal = refusal
 
     def wait(self) -> int:
         """The sequence of the first row, once the rows are as durable as the policy asks. Raises Unreachable."""
         if self._entry.done and self._entry.error is None:
             seq = self._entry.seq
         else:
-            with _refused():
-                seq = self._entry.wait()
+            try:
+                with _refused():
+                    seq = self._entry.wait()
+            except Unreachable as error:
+                self._refusal.note(str(error))
+                raise
+        self._refusal.note(None)
         if self._written is not None:
             self._written()
         return seq
@@ -106,6 +135,7 @@ class Spool:
         self._opening = threading.Lock()
         self._checked: set[int] = set()
         self._sync_failures = 0
+        self._refusal = Refusal()
         self._unsynced = threading.Event()
         self._closing = threading.Event()
         self._syncer: threading.Thread | None = None
@@ -144,6 +174,11 @@ class Spool:
 
     # Rows
 
+    @property
+    def refuses(self) -> str | None:
+        """Why the log took no row just now, or None."""
+        return self._refusal.reason
+
     def record(self, result: Columns, request_id: str = "", *, bundle: str = "") -> int | None:
         """Log the rows of a result; returns the sequence of the first, or None where nothing is logged.
 
@@ -160,7 +195,7 @@ class Spool:
             raise Unreachable(f"the log of pipeline '{self._folder.name}' is closed", retry_after_s=1)
         sync = self._policy.durability == "commit"
         entry = self._commits.enqueue(self._payloads(result, request_id, bundle), sync)
-        return Ticket(entry, self._commits, None if sync else self._sync_soon)
+        return Ticket(entry, self._commits, None if sync else self._sync_soon, self._refusal)
 
     def _payloads(self, result: Columns, request_id: str, bundle: str) -> list[tuple[bytes, int]]:
         if bundle not in self._bundles:

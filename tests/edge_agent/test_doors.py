@@ -250,6 +250,8 @@ def test_a_log_that_is_full_and_may_drop_nothing_refuses_with_503(served):
     assert statuses[-1].status_code == 503
     assert int(statuses[-1].headers["Retry-After"]) >= 1
     assert "out" not in statuses[-1].json()
+    assert served.get("/readyz").status_code == 503
+    assert "is full" in served.get("/readyz").json()["reason"]
 
 
 # Request ids and the log

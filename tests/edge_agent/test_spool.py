@@ -366,6 +366,18 @@ def test_a_refusing_disk_is_an_error_for_that_request_and_the_next_works(code, n
         assert set(answered[lost:]) <= set(times(again))
 
 
+def test_a_log_says_that_it_refuses_until_it_takes_a_row_again():
+    disk = MemoryDisk()
+    spool = Spool(FOLDER, COMMIT, "line-4", disk=disk)
+    assert spool.refuses is None
+    disk.before = Refusal({"create", "preallocate", "write"}, 1, errno.ENOSPC)
+    with pytest.raises(Unreachable):
+        spool.record(result())
+    assert "could not take a row" in str(spool.refuses)
+    spool.record(result())
+    assert spool.refuses is None
+
+
 def test_a_second_process_does_not_get_the_spool(tmp_path):
     code = (
         "import sys; from pathlib import Path; from bundle.pipeline import LogPolicy; "
