@@ -54,7 +54,7 @@ def make_wheel(
 def agent_wheels(folder: Path) -> Path:
     """A stand-in for every package that the agent requires, so that uv resolves without an index."""
     for line in agent_requirements():
-        name, _, version = line.partition(">=")
+        name, _, version = line.partition(";")[0].partition(">=")
         make_wheel(folder, name, f"{version}.0")
     return folder
 
