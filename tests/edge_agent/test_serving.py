@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from edge_agent.serving import ActivePipeline, NotReady, NotServed, Serving
@@ -15,8 +17,8 @@ class Closing:
         self.closed += 1
 
 
-def active(name="demo"):
-    return ActivePipeline(name, "v", f"sha256:{name}", Closing(), None, "line-4")
+def active(name="demo", refuses=None):
+    return ActivePipeline(name, "v", f"sha256:{name}", Closing(), SimpleNamespace(refuses=refuses), "line-4")
 
 
 @pytest.fixture
@@ -79,6 +81,13 @@ def test_what_is_being_loaded_is_not_ready_and_not_unknown(serving):
     assert caught.value.retry_after_s == 1
     serving.switch("next", active("next"))
     assert serving.waiting_for is None
+
+
+def test_a_log_that_takes_no_rows_is_not_ready(serving):
+    serving.switch("demo", active(refuses="log 'demo' is full"))
+    assert serving.waiting_for == "log 'demo' is full"
+    with serving.lease("demo"):  # whether it still refuses, only asking tells
+        pass
 
 
 def test_nothing_served_is_not_ready(serving):
