@@ -1,7 +1,7 @@
 """XGBoost to ONNX from the booster's own JSON, without another converter: that of onnxmltools is silently wrong for
 random forests of several classes, `reg:logistic` and several targets.
 
-One TreeEnsembleRegressor (or a matrix product for gblinear) gives the margins; the objective's link makes answers of
+One TreeEnsembleRegressor (or a sum in XGBoost's own order for gblinear) gives the margins; the objective's link makes answers of
 them. Formats: XGBoost's model schema, "Introduction to Model IO".
 """
 
@@ -127,15 +127,29 @@ class _Graph:
         )
 
     def linear(self, weights: List[float], base: List[float]) -> None:
-        """gblinear: a row of weights a feature, the last row is the bias. A missing value counts as nothing."""
+        """gblinear: a row of weights a feature, the last row is the bias. A missing value counts as nothing.
+
+        XGBoost adds the features up one by one in 32 bits, from the bias on. Large terms that cancel out keep the
+        rounding of that order, so the graph adds in the same order: a matrix product would not.
+        """
         table = np.array(weights, dtype=np.float32).reshape(-1, self.groups)
-        self._constant("weights", table[: self.width])
-        self._constant("bias", table[-1] + np.array(base, dtype=np.float32))
+        self._constant("weights", table[None, : self.width])
+        self._constant("bias", (table[-1] + np.array(base, dtype=np.float32))[None, None])
         self._constant("nothing", np.array(0, dtype=np.float32))
+        self._constant("groups-axis", np.array([2], dtype=np.int64))
+        self._constant("features-axis", np.array(1, dtype=np.int64))
+        self._constant("bias-of-rows", np.array([1, self.groups], dtype=np.int64))
+        self._constant("last", np.array(-1, dtype=np.int64))
         self._node("IsNaN", ["X"], "is-missing")
         self._node("Where", ["is-missing", "nothing", "X"], "filled")
-        self._node("MatMul", ["filled", "weights"], "product")
-        self._node("Add", ["product", "bias"], "margins")
+        self._node("Unsqueeze", ["filled", "groups-axis"], "upright")
+        self._node("Mul", ["upright", "weights"], "terms")
+        self._node("Shape", ["X"], "rows", end=1)
+        self._node("Concat", ["rows", "bias-of-rows"], "bias-shape", axis=0)
+        self._node("Expand", ["bias", "bias-shape"], "biases")
+        self._node("Concat", ["biases", "terms"], "summands", axis=1)
+        self._node("CumSum", ["summands", "features-axis"], "sums")
+        self._node("Gather", ["sums", "last"], "margins", axis=1)
 
     def link(self, objective: str, *, is_classifier: bool) -> None:
         """From margins to what the model calls its answer."""
