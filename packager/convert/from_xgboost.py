@@ -1,18 +1,19 @@
 """XGBoost to ONNX from the booster's own JSON, without another converter: that of onnxmltools is silently wrong for
 random forests of several classes, `reg:logistic` and several targets.
 
-One TreeEnsembleRegressor (or a sum in XGBoost's own order for gblinear) gives the margins; the objective's link makes answers of
-them. Formats: XGBoost's model schema, "Introduction to Model IO".
+One TreeEnsembleRegressor (or a sum in XGBoost's own order for gblinear) gives the margins; the objective's link makes
+answers of them. Formats: XGBoost's model schema, "Introduction to Model IO".
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from .ensemble import Ensemble
 from .fields import Unsuited
 from .graph import IR_VERSION, OPSETS
 from .trees import booster_json
@@ -51,12 +52,6 @@ def converted(model: Any, width: int) -> Any:
     return build.model()
 
 
-def missing_value(model: Any) -> Any:
-    """The number that an estimator takes for a missing value, None for NaN alone."""
-    value = getattr(model, "missing", None)
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else float(value)
-
-
 def _is_classifier(model: Any) -> bool:
     return hasattr(model, "predict_proba")
 
@@ -87,9 +82,6 @@ def _kept_trees(model: Any, learner: Any, boosted: Any) -> Tuple[List[Any], List
     return trees[:count], groups[:count], weights[:count]
 
 
-_make_node: Any = helper.make_node  # takes the attributes of any operator as keywords
-
-
 class _Graph:
     """The nodes, in order."""
 
@@ -101,30 +93,11 @@ class _Graph:
 
     def trees(self, trees: List[Any], groups: List[int], weights: List[float], base: List[float]) -> None:
         """One ensemble over all trees; a leaf adds to the target of its tree's group."""
-        found: Dict[str, List[Any]] = {
-            name: []
-            for name in (
-                *("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values"),
-                *("nodes_truenodeids", "nodes_falsenodeids", "nodes_missing_value_tracks_true"),
-                *("target_treeids", "target_nodeids", "target_ids", "target_weights"),
-            )
-        }
+        ensemble = Ensemble(self.groups)
         for number, (tree, group, weight) in enumerate(zip(trees, groups, weights)):
             _check(tree)
-            _add(found, number, tree, group, weight)
-        self.nodes.append(
-            _make_node(
-                "TreeEnsembleRegressor",
-                ["X"],
-                ["margins"],
-                domain="ai.onnx.ml",
-                n_targets=self.groups,
-                base_values=base,
-                aggregate_function="SUM",
-                post_transform="NONE",
-                **found,
-            )
-        )
+            _add(ensemble, number, tree, group, weight)
+        self.nodes.append(ensemble.operator("X", "margins", base))
 
     def linear(self, weights: List[float], base: List[float]) -> None:
         """gblinear: a row of weights a feature, the last row is the bias. A missing value counts as nothing.
@@ -215,20 +188,11 @@ def _check(tree: Any) -> None:
         raise Unsuited("its trees give vectors, which this converter does not know")
 
 
-def _add(found: Dict[str, List[Any]], number: int, tree: Any, group: int, weight: float) -> None:
+def _add(ensemble: Ensemble, number: int, tree: Any, group: int, weight: float) -> None:
     for node, left in enumerate(tree["left_children"]):
-        is_leaf = left == -1
         value = tree["split_conditions"][node]
-        found["nodes_treeids"].append(number)
-        found["nodes_nodeids"].append(node)
-        found["nodes_featureids"].append(0 if is_leaf else int(tree["split_indices"][node]))
-        found["nodes_modes"].append("LEAF" if is_leaf else "BRANCH_LT")
-        found["nodes_values"].append(0.0 if is_leaf else float(value))
-        found["nodes_truenodeids"].append(0 if is_leaf else int(left))
-        found["nodes_falsenodeids"].append(0 if is_leaf else int(tree["right_children"][node]))
-        found["nodes_missing_value_tracks_true"].append(0 if is_leaf else int(tree["default_left"][node]))
-        if is_leaf:
-            found["target_treeids"].append(number)
-            found["target_nodeids"].append(node)
-            found["target_ids"].append(group)
-            found["target_weights"].append(float(np.float32(value) * np.float32(weight)))
+        if left == -1:
+            ensemble.leaf(number, node, group, float(np.float32(value) * np.float32(weight)))
+            continue
+        ways, gaps = (int(left), int(tree["right_children"][node])), bool(tree["default_left"][node])
+        ensemble.branch(number, node, "BRANCH_LT", int(tree["split_indices"][node]), value, ways, gaps)
