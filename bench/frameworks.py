@@ -3,8 +3,9 @@ a worker, what is refused, and whether any answer is wrong; with seconds, latenc
 
     python -m bench.frameworks [--only NAME…] [--workers N]
 
-Each model is trained in the pinned environment, then goes through `inspect_step`: scan, conversion in a sandbox, gate.
-"wrong" counts native models whose answers to fresh rows of the training set differ from the original's.
+Each model is trained in the pinned environment, scanned, converted there and put through the gate. "wrong" counts
+models whose answers to rows of the training set, which the gate did not have, differ from the original's by more than
+the tolerance: the converted model asked by onnxruntime, the others by the worker's own code.
 """
 
 from __future__ import annotations
@@ -17,46 +18,49 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+import packager
+import runtimes
+from bench.frameworks_latency import measure_conversions, measure_latency
 from edgepack.commands.cache import cache_folder
 from edgepack.errors import EdgepackError
-from packager.checks import Checklist
+from packager import gate
+from packager.conversion import NATIVE, Converted, read_result
 from packager.environments import CLASSIC, Environment, ready
-from packager.inspect import inspect_step
-from packager.project import Project
+from packager.frameworks.estimators import saved_as
 
-SWEEP = Path(__file__).with_name("frameworks_sweep.py")
-TRAINING = Path(__file__).parents[1] / "tests/frameworks/training.py"
-XGBOOST = (
-    *("xgb_binary", "xgb_classes", "xgb_regressor", "xgb_forest_classes", "xgb_forest_regressor"),
-    *("booster_classes", "booster_forest_classes", "booster_forest_regressor", "booster_regressor"),
-)
-_LATENCY = (
-    "import pickle,sys,time,numpy as np,warnings; warnings.simplefilter('ignore');"
-    "m=pickle.load(open(sys.argv[1],'rb'));"
-    "x=np.load(sys.argv[2])['x'][:1]; f=m.predict; [f(x) for _ in range(20)]; t=time.perf_counter();"
-    "[f(x) for _ in range(200)]; print((time.perf_counter()-t)/200)"
-)
+HERE = Path(__file__).parent
+PACKAGER, SHIM = Path(packager.__file__).parent, Path(runtimes.__file__).parent / "shim"
+TOLERANCE = 1e-5
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # as conversions have it, and a worker on one CPU
+_DTYPES = {"tensor(float)": "f4", "tensor(double)": "f8", "tensor(int64)": "i8", "tensor(string)": "O"}
+TIMED = ("LogisticRegression", "RandomForestClassifier", "HistGradientBoostingRegressor", "XGBClassifier")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one estimator."""
+    """What became of one estimator. `order` is what a worker is told, for one that runs there."""
 
     name: str
     kind: str
     runtime: str
-    reason: str
-    seconds: float
-    max_rel: float
-    flips: int
+    reason: str = ""
+    rel: float = 0.0
+    flips: int = 0
+    order: dict[str, Any] | None = None
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it runs and answers otherwise."""
+        return self.runtime != "refused" and (self.flips > 0 or not self.rel <= TOLERANCE)
 
 
 def main() -> None:
@@ -65,95 +69,154 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    cache = cache_folder(os.environ)
+    onnxruntime.set_default_logger_severity(3)
+    begun = time.monotonic()
+    classic = environment()
+    with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as work:
+        folder = Path(work)
+        os.environ.update(ONE_THREAD)
+        subprocess.run([classic.python, HERE / "frameworks_sweep.py", folder, *given.only], check=True)
+        trained = json.loads((folder / "trained.json").read_text())
+        models = [model for model in trained if "rows" in model]
+        with ThreadPoolExecutor(given.workers) as pool:
+            rows = list(
+                pool.map(lambda model: proven(folder, model), converted(folder, models, classic, given.workers))
+            )
+        rows = worked(folder, rows, classic)
+        print_table(rows, [model for model in trained if "rows" not in model])
+        timed = [name for name in TIMED if (folder / name).is_file()]
+        measure_conversions(folder, timed, classic)
+        measure_latency(folder, timed, classic)
+    print(f"all of it: {time.monotonic() - begun:.0f} s, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+
+
+def environment() -> Environment:
+    """The pinned environment, and what it costs."""
     start = time.monotonic()
-    classic = ready(CLASSIC, cache, os.environ, notice=print)
+    classic = ready(CLASSIC, cache_folder(os.environ), os.environ, notice=print)
     kept = classic.kept
     print(f"environment '{kept.title}': {kept.size_bytes / 1e6:.0f} MB, made in {kept.seconds:g} s, ", end="")
     print(f"ready in {time.monotonic() - start:.2f} s")
-    with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as work:
-        folder = Path(work)
-        subprocess.run([classic.python, SWEEP, folder, *given.only], check=True)
-        trained = json.loads((folder / "trained.json").read_text())
-        if not given.only:
-            subprocess.run([classic.python, TRAINING, folder, *XGBOOST], check=True, capture_output=True)
-            trained += [{"name": name, "kind": "xgboost"} for name in XGBOOST]
-        with ThreadPoolExecutor(given.workers) as pool:
-            rows = list(pool.map(lambda each: tried(folder, each, cache), trained))
-        table(rows)
-        latency(folder, classic, cache)
+    return classic
 
 
-def tried(folder: Path, model: dict[str, Any], cache: Path) -> Row:
-    """Inspect one trained model."""
-    name, start = model["name"], time.monotonic()
+def converted(
+    folder: Path, models: list[dict[str, Any]], classic: Environment, workers: int
+) -> Iterator[dict[str, Any]]:
+    """The models, each as soon as its conversion has ended."""
+    jobs = []
+    for model in models:
+        into = folder / "converted" / model["name"]
+        into.mkdir(parents=True)
+        job = {"name": model["name"], "model": str(folder / model["name"]), "form": "pickle", "folder": str(into)}
+        attempts = [{"strategy": strategy} for strategy in (*NATIVE, "python")]
+        jobs.append(json.dumps({**job, "input": None, "output": None, "attempts": attempts}))
+    named = {model["name"]: model for model in models}
+    command = [classic.python, HERE / "frameworks_convert.py", PACKAGER, str(workers), *jobs]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            yield named[line.strip().partition(" ")[2]]
+
+
+def proven(folder: Path, model: dict[str, Any]) -> Row:
+    """Scan the file and let the gate judge what its conversion left."""
+    name, kind = model["name"], model["kind"]
     try:
-        opened = Project.open(folder / name)
-        found = inspect_step(opened.steps[0], opened.root, Checklist(), cache)
+        saved_as(folder / name)
+        found = read_result(folder / "converted" / name, folder / name)
+        verdict = gate.choose(found.attempts, TOLERANCE, 120)
     except EdgepackError as error:
-        return Row(name, model["kind"], "refused", str(error), time.monotonic() - start, 0, 0)
-    seconds, proven = time.monotonic() - start, found.parity or {}
-    rel, flips = 0.0, 0
-    if found.spec.runtime == "onnx" and (folder / f"{name}.npz").is_file():
-        rel, flips = fresh(folder / f"{name}.npz", next(iter(found.files.values())))
-    return Row(name, model["kind"], found.spec.runtime, str(proven.get("reason", "")), seconds, rel, flips)
+        return Row(name, kind, "refused", str(error))
+    row = Row(name, kind, "onnx" if verdict.attempt.strategy in NATIVE else "python", verdict.reason or "")
+    saved = folder / f"{name}.npz"
+    if not saved.is_file() or gate.NOT_COMPARABLE in row.reason:
+        return row
+    if verdict.attempt.model is None:
+        return replace(row, order=order_of(folder / name, found, verdict))
+    rel, flips = differences(saved, native(saved, verdict.attempt.model))
+    return replace(row, rel=rel, flips=flips)
 
 
-def fresh(rows: Path, model: Path) -> tuple[float, int]:
-    """Rows of the training set, which the gate did not have: the largest difference, and labels that differ."""
-    with np.load(rows, allow_pickle=False) as found:
-        inputs, expected = found["x"], found["y"]
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    node = session.get_inputs()[0]
-    given = inputs.astype(np.float64 if "double" in node.type else np.float32)
-    (answer,) = session.run([session.get_outputs()[0].name], {node.name: given})
-    if expected.dtype.kind in "iuUSOb":
-        return 0.0, int((np.asarray(answer).astype(str) != expected.astype(str)).sum())
-    got, want = np.asarray(answer, dtype=np.float64).reshape(len(expected), -1), expected.reshape(len(expected), -1)
-    return float(np.max(np.abs(got - want) / np.maximum(1, np.abs(want)))), 0
+def order_of(model: Path, found: Converted, verdict: gate.Verdict) -> dict[str, Any]:
+    """What a worker is told of a step."""
+    attempt = verdict.attempt
+    options = {"format": "pickle", "inputs": found.layout, "outputs": dict(attempt.methods)}
+    fields = {"input": attempt.input.to_dict(), "output": attempt.output.to_dict()}
+    return {"name": model.name, "model": str(model), **fields, "options": options}
 
 
-def table(rows: list[Row]) -> None:
-    """Counts by kind, then every model that is not native, with its reason."""
-    for kind in sorted({row.kind for row in rows}):
-        of_kind = [row for row in rows if row.kind == kind]
-        counts = Counter(row.runtime for row in of_kind)
-        wrong = [row for row in of_kind if row.runtime == "onnx" and (row.flips or row.max_rel > 1e-4)]
-        seconds = statistics.median(row.seconds for row in of_kind)
-        print(
-            f"{kind:12} {len(of_kind):4} models: {counts['onnx']:3} native, {counts['python']:3} python, "
-            f"{counts['refused']:3} refused; {len(wrong)} differ on rows of the training set; median {seconds:.1f} s"
-        )
-        for row in wrong:
-            print(f"  differs  {row.name}: {row.flips} labels, {row.max_rel:.2g} relative")
+def worked(folder: Path, rows: list[Row], classic: Environment) -> list[Row]:
+    """The rows of the training set, asked of the worker's code for all that run there."""
+    orders = [row.order for row in rows if row.order is not None]
+    (folder / "orders.json").write_text(json.dumps(orders))
+    command = [classic.python, HERE / "frameworks_worker.py", SHIM, folder]
+    wrong = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    made = []
     for row in rows:
-        if row.runtime != "onnx":
+        if row.name in wrong:
+            row = replace(row, rel=float("inf"), reason=f"{wrong[row.name]}; {row.reason}")
+        elif row.order is not None:
+            with np.load(folder / f"{row.name}-worker.npz", allow_pickle=False) as answers:
+                rel, flips = differences(folder / f"{row.name}.npz", dict(answers))
+            row = replace(row, rel=rel, flips=flips)
+        made.append(row)
+    return made
+
+
+def native(rows: Path, model: Path) -> dict[str, Any]:
+    """What onnxruntime answers to saved rows."""
+    with np.load(rows, allow_pickle=False) as found:
+        inputs = found["x"]
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    (node,) = session.get_inputs()
+    given = inputs.astype(_DTYPES[node.type]).reshape(len(inputs), *(() if len(node.shape) == 1 else (-1,)))
+    names = [each.name for each in session.get_outputs()]
+    return dict(zip(names, session.run(names, {node.name: given}), strict=True))
+
+
+def differences(rows: Path, answers: dict[str, Any]) -> tuple[float, int]:
+    """Answers against the original's: the largest relative difference of numbers, and how many labels differ."""
+    with np.load(rows, allow_pickle=False) as found:
+        expected = {name: found[name] for name in found.files}
+    rel, flips = 0.0, 0
+    for name in set(answers) & set(expected):
+        one = difference(np.asarray(answers[name]), expected[name])
+        rel, flips = max(rel, one[0]), flips + one[1]
+    return rel, flips
+
+
+def difference(answer: Any, expected: Any) -> tuple[float, int]:
+    """Of one field."""
+    answer = answer.reshape(expected.shape)
+    if expected.dtype.kind != "f":
+        return 0.0, int((answer.astype(str) != expected.astype(str)).sum())
+    gaps = np.isnan(expected)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(answer - expected) / np.maximum(1, np.abs(expected))
+    return float(apart[~gaps].max(initial=0.0)), int((np.isnan(answer) != gaps).sum())
+
+
+def print_table(rows: list[Row], left_out: list[dict[str, str]]) -> None:
+    """Counts by kind, then every model that is not native, with its reason."""
+    print(f"{'':12} models  native  python  refused  wrong")
+    for kind in (*sorted({row.kind for row in rows}), "all"):
+        of_kind = [row for row in rows if kind in (row.kind, "all")]
+        counts = Counter(row.runtime for row in of_kind)
+        wrong = sum(row.is_wrong for row in of_kind)
+        print(f"{kind:12} {len(of_kind):6} {counts['onnx']:7} {counts['python']:7} {counts['refused']:8} {wrong:6}")
+    native = [row.rel for row in rows if row.runtime == "onnx"]
+    print(f"largest difference of a native one: {max(native):.2g}, median {statistics.median(native):.2g}")
+    for row in sorted(rows, key=lambda row: (row.runtime, row.name)):
+        if row.is_wrong:
+            print(f"  wrong    {row.name} in {row.runtime}: {row.flips} labels, {row.rel:.2g}; {row.reason[:300]}")
+        elif row.runtime != "onnx":
             print(f"  {row.runtime:8} {row.name}: {row.reason[:140]}")
-
-
-def latency(folder: Path, classic: Environment, cache: Path) -> None:
-    """One row, native against the original's own call, in one run."""
-    for name in ("RandomForestClassifier", "LogisticRegression", "HistGradientBoostingRegressor"):
-        if not (folder / f"{name}.npz").is_file():
-            continue
-        opened = Project.open(folder / name)
-        model = next(iter(inspect_step(opened.steps[0], opened.root, Checklist(), cache).files.values()))
-        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-        node = session.get_inputs()[0]
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as found:
-            row = found["x"][:1].astype(np.float64 if "double" in node.type else np.float32)
-        for _ in range(50):
-            session.run(None, {node.name: row})
-        start = time.perf_counter()
-        for _ in range(500):
-            session.run(None, {node.name: row})
-        native = (time.perf_counter() - start) / 500
-        command = [classic.python, "-c", _LATENCY, folder / name, folder / f"{name}.npz"]
-        original = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        print(
-            f"one row, {name}: native {native * 1e6:.0f} µs, original {original * 1e6:.0f} µs, "
-            f"{original / native:.0f} x"
-        )
+    names = ", ".join(model["name"] for model in left_out if "no predict" in model["left_out"])
+    print(f"  neither predict nor transform: {names or 'none'}")
+    for model in left_out:
+        if "no predict" not in model["left_out"]:
+            print(f"  not fitted {model['name']}: {model['left_out']}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ FRAMEWORKS = ("sklearn", "xgboost", "lightgbm")
 _MATRIX, _TEXT = "inputs", "text"
 _METHODS = {"predictions": "predict", "probabilities": "predict_proba"}
 _NUMBERS = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
+_NO_ROWS = "x_sample has no rows: give some that the estimator can predict"
 _RUN = "import sys; sys.path.insert(0, {root!r}); from edgepack.launch import edgepack; edgepack()"
 _NEEDED = ("click", "msgspec", "numpy", "pyarrow", "uv")  # what packaging takes, in the interpreter that does it
 
@@ -53,17 +54,20 @@ def prepare(
     path: str | Path,
     name: str | None = None,
     framework: str | None = None,
+    wheels: str | Path | None = None,
 ) -> Prepared:
     """Write a fitted estimator as a project at `path`: model, fields, and golden rows with its own answers.
 
     `x_sample` are rows it predicts: a DataFrame (one field a column), an array of rows (one field `inputs`), or texts.
     `y_sample`, where given, are as many known answers: of the kind that the estimator gives. `framework` is told by
-    the estimator's class. Nothing is there at `path` until all is written. Raises BadInput for what does not fit.
+    the estimator's class. `wheels` is a folder of wheels that edgepack takes what it needs from before the index.
+    Nothing is there at `path` until all is written. Raises BadInput for what does not fit.
     """
     target = Path(path).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInput(f"'{target}' is there already: choose a new folder, or delete it first")
     framework = framework or _framework_of(estimator)
+    _check_categories(framework, x_sample)
     fields, columns = _fields_of(x_sample)
     answers = _answers_of(estimator, x_sample)
     _check_known(answers, y_sample, len(next(iter(columns.values()))))
@@ -73,7 +77,7 @@ def prepare(
         (stage / MODEL).write_bytes(_pickled(estimator))
         rows = _rows_of(columns, answers)
         _write_rows(stage / GOLDEN, rows)
-        said = _init(stage, name or target.name, framework, fields)
+        said = _init(stage, name or target.name, framework, fields, wheels)
         _write_rows(stage / GOLDEN, _of_fields(rows, said["output"]))
         stage.chmod(0o755)
         stage.rename(target)
@@ -99,6 +103,8 @@ def _fields_of(sample: Any) -> tuple[dict[str, str], dict[str, list[Any]]]:
         columns = {str(name): sample[name] for name in sample.columns}
         if len(columns) != len(sample.columns):
             raise BadInput("x_sample has two columns of one name: rename one")
+        if not columns or not len(sample):
+            raise BadInput(_NO_ROWS)
         return (
             {name: _type_of(name, column.to_numpy()) for name, column in columns.items()},
             {name: column.to_numpy().tolist() for name, column in columns.items()},
@@ -111,6 +117,19 @@ def _fields_of(sample: Any) -> tuple[dict[str, str], dict[str, list[Any]]]:
     return {_MATRIX: f"list<{_type_of(_MATRIX, array)}>[{array.shape[1]}]"}, {_MATRIX: array.tolist()}
 
 
+def _check_categories(framework: str, sample: Any) -> None:
+    """XGBoost and LightGBM know a pandas category by its code alone, which no request carries."""
+    if framework == "sklearn" or not hasattr(sample, "dtypes") or not hasattr(sample, "columns"):
+        return
+    names = [str(name) for name in sample.columns if str(sample[name].dtype) == "category"]
+    if names:
+        raise BadInput(
+            f"column '{names[0]}' of x_sample is a pandas category: a request has its text, and {framework} needs the "
+            "code; train with an OrdinalEncoder in a scikit-learn pipeline, or package it as framework 'custom'",
+            field=names[0],
+        )
+
+
 def _array(sample: Any) -> Any:
     try:
         import numpy as np
@@ -119,7 +138,7 @@ def _array(sample: Any) -> Any:
     dense = sample.toarray() if hasattr(sample, "toarray") else sample
     array = np.asarray(dense)
     if array.ndim == 0 or not len(array):
-        raise BadInput("x_sample has no rows: give some that the estimator can predict")
+        raise BadInput(_NO_ROWS)
     return array
 
 
@@ -141,9 +160,19 @@ def _answers_of(estimator: Any, sample: Any) -> dict[str, list[Any]]:
     for field, method in _METHODS.items():
         ask = getattr(estimator, method, None)
         if ask is not None and not (type(estimator).__module__.startswith("xgboost.core")):
-            answer = ask(sample)
+            answer = _asked(ask, sample)
             found[field] = (answer.to_numpy() if hasattr(answer, "to_numpy") else answer).tolist()
     return found
+
+
+def _asked(ask: Callable[[Any], Any], sample: Any) -> Any:
+    """One answer of the estimator. Raises BadInput with what it raises itself: not fitted, or other columns."""
+    try:
+        return ask(sample)
+    except Exception as error:
+        raise BadInput(
+            f"the estimator does not answer x_sample: {type(error).__name__}: {error}; give rows as it was fitted with"
+        ) from error
 
 
 def _check_known(answers: Mapping[str, list[Any]], known: Any, rows: int) -> None:
@@ -203,10 +232,13 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", "utf-8")
 
 
-def _init(stage: Path, name: str, framework: str, fields: Mapping[str, str]) -> dict[str, Any]:
+def _init(
+    stage: Path, name: str, framework: str, fields: Mapping[str, str], wheels: str | Path | None
+) -> dict[str, Any]:
     """Have `edgepack init` write the project's file; returns what it says."""
     legal = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-") or "model"
     arguments = ["init", str(stage / MODEL), "--framework", framework, "--name", legal, "--golden", GOLDEN, "--json"]
+    arguments += ["--wheels", str(wheels)] if wheels else []
     arguments += [part for field, type_ in fields.items() for part in ("--input", f"{field}={type_}")]
     with subprocess.Popen(
         [*_program(), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -39,6 +39,7 @@ class ModelArtifact:
     worker: WorkerSpec | None = None
     golden: GoldenRows | None = None  # rows made for this model, with the original's answers
     parity: dict[str, Any] | None = None  # how it compared with the original, where it was converted
+    training: dict[str, Any] = field(default_factory=dict)  # what an artefact that is not converted says of its making
 
     @property
     def spec(self) -> StepSpec:

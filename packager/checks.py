@@ -68,6 +68,11 @@ _CHECKS = {
         "mend the expression that is named",
     ),
     "golden.rows": ("golden", "golden rows fit the fields", "mend the file, or delete it if it was generated"),
+    "golden.tolerance": (
+        "golden",
+        "tolerances are of fields that a step gives",
+        "write the name of an output field, or one number for all",
+    ),
     "parity.runs": (
         "parity",
         "the packaged model loads and answers in a child process",
@@ -90,6 +95,11 @@ class Check:
     passed: bool
     description: str
     fix: str | None = None
+
+    @property
+    def looked_at(self) -> str:
+        """What is checked, without what was found."""
+        return _CHECKS[self.key][1]
 
 
 @dataclass

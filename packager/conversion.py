@@ -31,6 +31,8 @@ LARGEST_FILE = 4 << 30
 NATIVE = ("float32", "double")  # attempts in the order in which they are tried
 _PACKAGER = Path(__file__).parent
 _LAST_WORDS = 300
+# sums that threads add up may differ from run to run, and on a busy machine threads wait for one another
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class _Attempt(msgspec.Struct, frozen=True):
@@ -48,6 +50,7 @@ class _Result(msgspec.Struct, frozen=True):
     model: str = ""
     versions: dict[str, str] = {}
     parameters: dict[str, Any] = {}
+    training: dict[str, Any] = {}
     layout: str = ""
     names: list[str] | None = None
     attempts: list[_Attempt] = []
@@ -78,6 +81,7 @@ class Converted:
     model: str
     versions: Mapping[str, str]
     parameters: Mapping[str, Any]
+    training: Mapping[str, Any]
     layout: str
     names: list[str] | None
     attempts: tuple[Attempt, ...]
@@ -125,7 +129,9 @@ def read_result(folder: Path, artefact: Path) -> Converted:
     if result.refused is not None:
         raise BadInput(f"model '{artefact.name}': {_line(result.refused)}")
     attempts = tuple(_attempt(folder, each, artefact) for each in result.attempts)
-    return Converted(result.model, result.versions, result.parameters, result.layout, result.names, attempts)
+    return Converted(
+        result.model, result.versions, result.parameters, result.training, result.layout, result.names, attempts
+    )
 
 
 def _run(job: Mapping[str, Any], artefact: Path, environment: Environment, folder: Path, timeout_s: float) -> None:
@@ -144,7 +150,7 @@ def _run(job: Mapping[str, Any], artefact: Path, environment: Environment, folde
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=clean_environment(folder.resolve(), {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}),
+        env=clean_environment(folder.resolve(), _ONE_THREAD),
         cwd=folder,
     ) as child:
         try:

@@ -18,7 +18,7 @@ import orjson
 
 from arch.target import host_target
 from bundle.bundle import Bundle, pack
-from bundle.golden import Comparison, Tolerance, compare
+from bundle.golden import TOLERANCE, Comparison, Tolerance, compare
 from bundle.pipeline import PipelineSpec, StepSpec
 from bundle.store import unpack
 from columns.records import encode_records
@@ -28,6 +28,8 @@ from packager.parity import Answers, ask
 
 # the reason travels in the bundle, whose bytes may not depend on where this machine keeps its temporary files
 _FOLDER = re.compile(r"/\S*/(?=[0-9a-f]{64}/)[0-9a-f]{64}/")
+_LAST_WORDS = ": …"  # behind it stands what a child said last, paths of this machine perhaps
+CLEARLY = 0.1  # of the tolerance: how much of it an attempt may use up while a wider one is left to try
 NOT_COMPARABLE = "the original differs from itself on a second run, so no conversion can be proven"
 
 
@@ -49,27 +51,44 @@ class Verdict:
 
 
 def choose(attempts: Sequence[Attempt], tolerance: Tolerance, timeout_s: float) -> Verdict:
-    """Take the first native attempt that passes, else python."""
+    """Take the first native attempt that passes clearly, else the first that passes, else python.
+
+    The rows are a sample: where differences come near to the tolerance, other rows may go beyond it.
+    """
     trail: list[Mapping[str, Any]] = []
+    near: tuple[Attempt, Comparison] | None = None
     for attempt in attempts:
-        found = _itself(attempt, tolerance)
         if attempt.strategy not in NATIVE:
-            return Verdict(attempt, found, tuple(trail))
-        if not found.passed:
-            trail.append(_entry(attempt, found, f"{NOT_COMPARABLE} ({found.reason})"))
-            continue
-        if attempt.model is None:
-            trail.append(_entry(attempt, None, attempt.reason or "not converted"))
-            continue
-        compared, reason = _compared(attempt, tolerance, timeout_s)
+            chosen = near or (attempt, _itself(attempt, tolerance))
+            return Verdict(*chosen, tuple(trail))
+        compared, reason = _judged(attempt, tolerance, timeout_s)
         trail.append(_entry(attempt, compared, reason))
         if compared is not None and reason is None:
-            return Verdict(attempt, compared, tuple(trail))
+            if _is_clear(compared, tolerance):
+                return Verdict(attempt, compared, tuple(trail))
+            near = near or (attempt, compared)
+    if near is not None:
+        return Verdict(*near, tuple(trail))
     raise RuntimeFailed("no attempt was made to run the model")
+
+
+def _is_clear(found: Comparison, tolerance: Tolerance) -> bool:
+    strictest = min([TOLERANCE, *tolerance.values()]) if isinstance(tolerance, Mapping) else tolerance
+    return found.max_rel <= strictest * CLEARLY
 
 
 def _itself(attempt: Attempt, tolerance: Tolerance) -> Comparison:
     return compare(attempt.answers, attempt.again, tolerance)
+
+
+def _judged(attempt: Attempt, tolerance: Tolerance, timeout_s: float) -> tuple[Comparison | None, str | None]:
+    """How an attempt compares with an original that answers twice the same, and why it does not pass."""
+    itself = _itself(attempt, tolerance)
+    if not itself.passed:
+        return itself, f"{NOT_COMPARABLE} ({itself.reason})"
+    if attempt.model is None:
+        return None, attempt.reason or "not converted"
+    return _compared(attempt, tolerance, timeout_s)
 
 
 def _compared(attempt: Attempt, tolerance: Tolerance, timeout_s: float) -> tuple[Comparison | None, str | None]:
@@ -77,7 +96,7 @@ def _compared(attempt: Attempt, tolerance: Tolerance, timeout_s: float) -> tuple
     try:
         answers = _answers(attempt, timeout_s)
     except (BadInput, RuntimeFailed) as error:
-        return None, f"it does not run: {_FOLDER.sub('', str(error))}"
+        return None, f"it does not run: {_FOLDER.sub('', str(error)).partition(_LAST_WORDS)[0]}"
     both = [compare(attempt.answers, each, tolerance) for each in (answers.together, answers.alone)]
     worst = max(both, key=lambda each: (not each.passed, each.label_flips, each.max_rel))
     return worst, None if worst.passed else f"it answers differently: {worst.reason}"

@@ -7,8 +7,9 @@ Numbers come from SHA-256 in counter mode: a library's random generator may chan
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from bundle.golden import IN, OUT, GoldenRows
+from bundle.golden import IN, OUT, GoldenRows, Tolerance
 from columns.columns import Columns
 from columns.schema import Field, Schema
 from columns.types import ListOf, Scalar, Type
@@ -70,6 +71,18 @@ def read_golden(path: Path, inputs: Schema, outputs: Schema, identity: str) -> G
     except BadInput as error:
         raise BadInput(f"golden rows '{path.name}': {error}", field=error.field) from error
     return Golden(rows if made_for in (None, identity) else GoldenRows(rows.inputs), made_for)
+
+
+def check_tolerance(tolerance: Tolerance, outputs: Sequence[Schema]) -> None:
+    """Raise BadInput for a name in a table of tolerances that no step gives: it would loosen nothing, silently."""
+    there = list(dict.fromkeys(name for schema in outputs for name in schema.names))
+    for name in tolerance if isinstance(tolerance, Mapping) else ():
+        if name not in there:
+            near = difflib.get_close_matches(name, there, 1)
+            hint = f"is it '{near[0]}'?" if near else f"there is {', '.join(there)}"
+            raise BadInput(
+                f"[golden] tolerance names '{name}', which no step gives: {hint}", field=f"golden.tolerance.{name}"
+            )
 
 
 def made_rows(inputs: Schema, digest: str, recipe: Recipe) -> Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import platformdirs
 
 from packager.artifact import ModelArtifact
+from packager.cache import writing
 from packager.checks import Checklist
 from packager.detect import detect
 from packager.project import StepSource
@@ -31,12 +33,20 @@ class Inspects(Protocol):
         """Inspect a model, each thing as a named check. Raises BadInput when one of them fails."""
 
 
-def inspect_step(source: StepSource, root: Path, checklist: Checklist, cache: Path | None = None) -> ModelArtifact:
+def inspect_step(
+    source: StepSource, root: Path, checklist: Checklist, cache: Path | None = None, wheels: Path | None = None
+) -> ModelArtifact:
     """Inspect one step's model, each thing as a named check. Raises BadInput when one of them fails.
 
-    `cache` is the user's cache folder: what a zip holds is unpacked below it.
+    `cache` is the user's cache folder: what a zip holds is unpacked below it, and an environment that the model needs
+    is made there, from the folder `wheels` first.
     """
     cache = cache or platformdirs.user_cache_path("edgepack")
+    with writing(cache):
+        return _inspected(replace(source, wheels=wheels), root, checklist, cache)
+
+
+def _inspected(source: StepSource, root: Path, checklist: Checklist, cache: Path) -> ModelArtifact:
     with checklist.check("model.format") as found:
         framework = detect(source.model, source.framework)
         found.append(f"'{source.model.name}' is {framework}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from arch.catalog import FOLDER, Catalog
 from arch.target import Target, host_target
 from bundle.bundle import Bundle, attach_parity, pack
 from bundle.golden import GoldenRows
@@ -26,10 +27,12 @@ from oci.image import Image, Index
 from packager import golden as rows
 from packager import parity
 from packager.artifact import ModelArtifact
+from packager.cache import writing
 from packager.checks import Check, Checklist
 from packager.inspect import inspect_step
 from packager.project import Project
 from packager.provenance import provenance
+from packager.relay import relay
 from packager.routing import check_keys, others_of, steps_of
 from packager.step_environments import StepEnvironments, resolve_environments
 from packager.wheels import StepWheels, Told, WheelSource
@@ -58,32 +61,70 @@ def package(
     timeout_s: float = TRIAL_S,
     asked: Iterable[Target] | None = None,
     wheels: WheelSource | None = None,
+    catalog: Catalog | None = None,
     here: bool = False,
 ) -> Packaged:
     """Make the bundle of a project for some targets. Nothing of the user's is executed in this process.
 
-    Where a step has wheels of its own, the targets are those that were `asked` for, if that is given; `here` says that
-    this very program will serve the bundle, so that they are for its interpreter.
+    Where a step has wheels of its own, targets beside those that were `asked` for (default: all) are left out if it
+    has none for them; `here` says that this very program will serve the bundle, so that they are for its interpreter.
+    `catalog` says what the targets are; by default the project's own target files are read on top of ours.
 
     The checks made, also those before a failure, are in `checklist`; `cache` is the user's cache folder, asked for
     only where the project cannot be written. Raises BadInput that names what does not fit, RuntimeFailed when a trial
     crashes.
     """
     checklist = checklist or Checklist()
-    notes = list(project.notes)
     cache = cache or platformdirs.user_cache_path("edgepack")
-    models = [inspect_step(each, project.root, checklist, cache) for step in project.steps for each in step.every_model]
-    check_pipeline(project, steps_of(project.steps, models), checklist)
-    if asked is not None and any(model.kind for model in models):
-        targets = asked
     wheels = wheels or WheelSource(report=Told(checklist.progress, checklist.notice))
-    environments = resolve_environments(models, targets, StepWheels(project.root, cache, wheels), checklist, here=here)
-    notes += environments.notes
-    steps = steps_of(project.steps, environments.steps)
-    spec = pipeline_spec(project, steps)
-    files = {path: file for model in environments.steps for path, file in model.files.items()}
+    catalog = catalog or Catalog.read([project.root / FOLDER])
+    with writing(cache):
+        step_wheels = StepWheels(project.root, cache, wheels, catalog=catalog)
+        models = _inspected(project, checklist, cache, wheels)
+        environments = resolve_environments(models, targets, step_wheels, checklist, asked=asked, here=here)
+        relayed = relay(
+            project,
+            models,
+            partial(_run_first, project, environments, cache, timeout_s),
+            lambda source: inspect_step(source, project.root, checklist, cache, wheels.local),
+        )
+        if any(found is not model for found, model in zip(relayed, models, strict=True)):
+            environments = resolve_environments(relayed, targets, step_wheels, checklist, asked=asked, here=here)
+        return _packed(project, environments, checklist, cache, timeout_s)
+
+
+def _inspected(project: Project, checklist: Checklist, cache: Path, wheels: WheelSource) -> list[ModelArtifact]:
+    """All models of all steps; that they fit together is checked before anything else is fetched for them."""
+    sources = [each for step in project.steps for each in step.every_model]
+    models = [inspect_step(each, project.root, checklist, cache, wheels.local) for each in sources]
+    check_pipeline(project, steps_of(project.steps, models), checklist)
+    return models
+
+
+def _run_first(
+    project: Project, environments: StepEnvironments, cache: Path, timeout_s: float, count: int, rows: Columns
+) -> Columns:
+    """What the first steps of a pipeline make of rows."""
+    steps = steps_of(project.steps, environments.trial_steps)[:count]
+    files = {path: file for model in environments.models for path, file in model.files.items()}
     with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
-        folder = trial_folder(environments.for_trial(spec), files, environments.trial, Path(work))
+        folder = trial_folder(pipeline_spec(project, steps), files, environments.trial_wheels, Path(work))
+        return parity.ask(folder, rows, timeout_s, cache / "workers").together
+
+
+def _packed(
+    project: Project, environments: StepEnvironments, checklist: Checklist, cache: Path, timeout_s: float
+) -> Packaged:
+    """Prove the models on this machine, then pack what was proven for each target."""
+    notes, models = [*project.notes, *environments.notes], environments.models
+    specs = {
+        target: pipeline_spec(project, steps_of(project.steps, environments.steps(target)))
+        for target in environments.targets
+    }
+    steps = steps_of(project.steps, environments.trial_steps)
+    files = {path: file for model in models for path, file in model.files.items()}
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
+        folder = trial_folder(pipeline_spec(project, steps), files, environments.trial_wheels, Path(work))
         trial = _Trial(project, steps, folder, timeout_s, cache)
         golden, report = trial.prove(checklist, notes)
         others = _prove_others(trial, environments, golden.inputs, Path(work) / "others", checklist)
@@ -91,11 +132,11 @@ def package(
         report["others"] = others
     if environments.report:
         report["environments"] = environments.report
-    report["provenance"] = provenance(project.root, environments.steps)
+    report["provenance"] = provenance(project.root, models)
     report["checks"] = [asdict(check) for check in checklist.checks]
-    index = pack(spec, files, golden.encode(), environments.targets, environments.wheels)
+    index = pack(specs, files, golden.encode(), environments.targets, environments.wheels)
     referrers = tuple(attach_parity(image, parity.encode(report)) for image in index.images)
-    return Packaged(index, spec, report, referrers, tuple(checklist.checks), tuple(notes))
+    return Packaged(index, specs[environments.targets[0]], report, referrers, tuple(checklist.checks), tuple(notes))
 
 
 def pipeline_spec(project: Project, steps: list[ModelArtifact]) -> PipelineSpec:
@@ -117,6 +158,8 @@ def check_pipeline(project: Project, steps: list[ModelArtifact], checklist: Chec
         for number, (before, after) in enumerate(pairwise(steps), 1):
             _check_seam(number, before, after)
         found.append(f"{len(steps)} {'step' if len(steps) == 1 else 'steps'}")
+    with checklist.check("golden.tolerance"):
+        rows.check_tolerance(project.golden.tolerance, [step.output for step in steps])
     for name, expression in project.validations.items():
         with checklist.check("pipeline.validations") as found:
             Validation.compile(name, expression, steps[0].input, steps[-1].output)
@@ -158,6 +201,10 @@ class _Trial:
             golden, answers = self.answered(given.rows if given else None)
         checklist.require()
         is_made = given is None or given.made_for is not None
+        if not all(parity.is_comparable(step) for step in self.steps):
+            report = parity.unproven(answers, self.project.golden.tolerance)
+            parity.add_steps(report, self.steps)
+            return GoldenRows(golden.inputs), report
         with checklist.check("parity.agrees") as found:
             report = parity.prove(golden, answers, self.project.golden.tolerance, self.origin(is_made))
             found.append(f"{report['rows']} rows, largest difference {report['max_rel']:.2g}")
@@ -230,8 +277,9 @@ def _prove_others(
     reports = {}
     for model in others_of(trial.steps):
         name = model.source.name
-        spec = environments.for_trial(PipelineSpec(name, [model.spec]))
-        wheels = {path: file for path, file in environments.trial.items() if path.startswith(wheel_path(name, ""))}
+        spec = PipelineSpec(name, [model.spec])
+        mine = wheel_path(name, "")
+        wheels = {path: file for path, file in environments.trial_wheels.items() if path.startswith(mine)}
         alone = replace(trial, steps=[model], folder=trial_folder(spec, model.files, wheels, work / name))
         given = GoldenRows(inputs.select(model.input.names)) if len(trial.steps) == 1 else None
         with checklist.check("parity.agrees") as found:

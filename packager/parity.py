@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 EXPECTED = "compared with the expected answers of the golden rows"
 REPEATED = "no expected answers were given: compared with the answers of the first run, which are kept with the rows"
 ORIGINAL = "compared with the original's answers to rows made for it"
+NOT_COMPARABLE = (
+    "the original differs from itself, so its rows travel without answers: the packaged model only has to run"
+)
 CONSISTENT = "no expected answers were given: all rows at once agree with one by one"
 
 
@@ -62,6 +65,16 @@ def prove(golden: GoldenRows, answers: Answers, tolerance: Tolerance, origin: st
             f"the packaged model does not answer as expected: {worst.reason}; largest difference {worst.max_abs:g}"
         )
     return report(worst, origin, tolerance)
+
+
+def is_comparable(step: ModelArtifact) -> bool:
+    """Whether an original answers twice the same; of what has none, nothing else is known."""
+    return step.parity is None or bool(step.parity.get("comparable", True))
+
+
+def unproven(answers: Answers, tolerance: Tolerance) -> dict[str, Any]:
+    """The report on a model that answers every row and never twice the same: its difference from itself."""
+    return report(compare(answers.together, answers.alone, tolerance), NOT_COMPARABLE, tolerance)
 
 
 def report(found: Comparison, reason: str, tolerance: Tolerance) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from bundle.pipeline import MOST_WEIGHT, LogPolicy, Resources, dns_label, legal_name, parse_bytes
+from bundle.pipeline import MOST_REPLICAS, MOST_WEIGHT, LogPolicy, Resources, dns_label, legal_name, parse_bytes
 from columns.schema import Schema
 from edgepack.errors import BadInput
 from packager.grammar import ProjectTable, StepTable, read_toml
@@ -25,7 +25,10 @@ MOST_STEPS = 32
 
 @dataclass(frozen=True)
 class StepSource:
-    """One step as the project gives it. `input` and `output` are the given types, None where the model is to say."""
+    """One step as the project gives it. `input` and `output` are the given types, None where the model is to say.
+
+    `wheels` is this machine's folder of wheels, where a command names one: environments are made from it first.
+    """
 
     name: str
     model: Path
@@ -37,6 +40,7 @@ class StepSource:
     requirements: Literal["exact", "compatible"] = "exact"
     golden: GoldenSource | None = None  # the rows are the first step's
     routing: RoutingSource | None = None
+    wheels: Path | None = None
 
     @property
     def every_model(self) -> tuple[StepSource, ...]:
@@ -116,7 +120,9 @@ def _from_model(path: Path) -> Project:
 
 def _from_toml(path: Path) -> Project:
     if not path.is_file():
-        raise BadInput(f"'{path.parent}' has no {TOML}: expected one there, or the path of a model file")
+        is_code = path.name == TOML and any(path.parent.glob("*.py"))
+        hint = f"; for a folder of code have one written: edgepack init '{path.parent.name}'" if is_code else ""
+        raise BadInput(f"'{path.parent}' has no {TOML}: expected one there, or the path of a model file{hint}")
     table, root = read_toml(path), path.parent
     if not 0 < len(table.steps) <= MOST_STEPS:
         raise BadInput(f"'{TOML}' has {len(table.steps)} [[steps]]: expected 1 to {MOST_STEPS}", field="steps")
@@ -308,6 +314,9 @@ def _check_settings(table: ProjectTable) -> None:
     for key, (value, least) in low.items():
         if not (math.isfinite(value) and value >= least):
             raise BadInput(f"{key} = {value}: expected {least} or more", field=key)
+    if table.resources.replicas > MOST_REPLICAS:
+        most = f"resources.replicas = {table.resources.replicas}: expected {MOST_REPLICAS} or fewer"
+        raise BadInput(most, field="resources.replicas")
     if not 0 < table.resources.cpus < math.inf:
         raise BadInput(f"resources.cpus = {table.resources.cpus}: expected more than 0", field="resources.cpus")
 

@@ -26,7 +26,8 @@ def provenance(root: Path, steps: Sequence[ModelArtifact]) -> dict[str, Any]:
 def _model(step: ModelArtifact) -> dict[str, Any]:
     proven = step.parity or {}
     told = {"framework": step.framework, "file": step.source.model.name, "summary": step.summary, "digest": step.digest}
-    carried = {key: proven[key] for key in ("original", "versions", "parameters") if proven.get(key)}
+    proven = {"training": step.training, **proven}
+    carried = {key: proven[key] for key in ("original", "versions", "parameters", "training") if proven.get(key)}
     return {**{key: str(value) for key, value in told.items()}, **carried}
 
 

@@ -60,6 +60,14 @@ def pinned_version(line: str) -> str | None:
     return None
 
 
+def applies(line: str, python: str, machine: str) -> bool:
+    """Whether a line's marker holds on a Linux machine with a Python (`3.11`)."""
+    marker = Requirement(line).marker
+    said = {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": machine}
+    said |= {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    return marker is None or marker.evaluate({**said, "extra": ""})
+
+
 def repinned(line: str, version: str) -> str:
     """The same line with another version."""
     found = Requirement(line)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from bundle.pipeline import legal_name
@@ -33,15 +34,24 @@ class Scaffold:
     todo: tuple[str, ...] = ()
 
 
-def write_project(source: StepSource, *, golden: str | None = None, cache: Path | None = None) -> Scaffold:
+def write_project(
+    source: StepSource,
+    *,
+    golden: str | None = None,
+    cache: Path | None = None,
+    wheels: Path | None = None,
+    new_checklist: Callable[[], Checklist] = Checklist,
+) -> Scaffold:
     """Inspect a model and write an `edgepack.toml` beside it. Fields that `source` names are taken as they are.
 
-    Raises BadInput when there is one already, and for a model that is not one; nothing is written then.
+    An environment that the model needs is made below `cache`, from the folder `wheels` first. Raises BadInput when
+    there is an `edgepack.toml` already, and for a model that is not one; nothing is written then.
     """
     path = source.model.parent / TOML
     if path.exists():
         raise BadInput(f"'{path}' is there already: it is yours to edit; delete it to have it written anew")
-    artifact, todo = _inspected(source, cache)
+    inspect = partial(_inspect, root=path.parent, cache=cache, wheels=wheels, new_checklist=new_checklist)
+    artifact, todo = _inspected(source, inspect)
     text = _text(artifact, golden, todo)
     try:
         write_atomically(path, text.encode())
@@ -67,18 +77,26 @@ def source_of(
     return StepSource(made, model, framework, input=fields.get("input") or None, output=fields.get("output") or None)
 
 
-def _inspected(source: StepSource, cache: Path | None) -> tuple[ModelArtifact, tuple[str, ...]]:
+def _inspect(
+    source: StepSource, root: Path, cache: Path | None, wheels: Path | None, new_checklist: Callable[[], Checklist]
+) -> ModelArtifact:
+    return inspect_step(source, root, new_checklist(), cache, wheels)
+
+
+def _inspected(
+    source: StepSource, inspect: Callable[[StepSource], ModelArtifact]
+) -> tuple[ModelArtifact, tuple[str, ...]]:
     """What is known of a model, and which sides are still to be written: code does not say its own fields."""
     missing = tuple(side for side in ("input", "output") if getattr(source, side) is None)
     try:
-        artifact = inspect_step(source, source.model.parent, Checklist(), cache)
+        artifact = inspect(source)
         return artifact, missing if artifact.framework in CODE else ()
     except BadInput as error:
         if error.field not in ("steps.input", "steps.output") or not missing:
             raise
     anything = {"field": "list<float32>"}
     stand_in = replace(source, input=source.input or anything, output=source.output or anything)
-    artifact = inspect_step(stand_in, source.model.parent, Checklist(), cache)
+    artifact = inspect(stand_in)
     return artifact, missing if artifact.framework in CODE else ()
 
 

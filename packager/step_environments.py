@@ -1,130 +1,148 @@
 """The environments of a pipeline's python steps: for each target that is packaged for, and for the trial on this
 machine.
 
-A step is the same on all targets of a bundle, its interpreter included.
+Each target has wheels for its own Python, and a spec that says which. What a target's part of a bundle is does not
+depend on the other targets: an image is the same whatever was built beside it (docs/decisions/0006).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from arch.target import Target, host_target
-from arch.traits import traits_of
-from bundle.pipeline import PipelineSpec, StepSpec
 from edgepack.errors import BadInput
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.requirements import name_of
-from packager.wheels import Environment, StepWheels, host_traits
+from packager.wheels import Environment, StepWheels
 
 
 @dataclass(frozen=True)
 class StepEnvironments:
-    """What was resolved. `steps` are all steps, those with a worker completed.
+    """What was resolved, by step and target; `trial` is that of each step for this machine.
 
-    `wheels` are files in the bundle of each target, `trial` those for this machine, whose Python is `trial_python`.
+    `left_out` are targets that nobody asked for and that some step has no wheels for, with the reason.
     """
 
-    steps: list[ModelArtifact]
+    models: list[ModelArtifact]
     targets: list[Target]
-    wheels: dict[Target, dict[str, Path]] = field(default_factory=dict)
-    trial: dict[str, Path] = field(default_factory=dict)
-    trial_python: str = ""
-    notes: tuple[str, ...] = ()
-    report: dict[str, Any] = field(default_factory=dict)
+    found: Mapping[str, Mapping[Target, Environment]] = field(default_factory=dict)
+    trial: Mapping[str, Environment] = field(default_factory=dict)
+    left_out: Mapping[Target, str] = field(default_factory=dict)
+    here: bool = False
 
-    def for_trial(self, spec: PipelineSpec) -> PipelineSpec:
-        """The spec as this machine can run it: the same, with the interpreter that runs this program."""
-        return msgspec.structs.replace(spec, steps=[self._for_trial(step) for step in spec.steps])
+    def steps(self, target: Target) -> list[ModelArtifact]:
+        """All models as they run on a target, those with a worker completed."""
+        return self._completed(lambda step: self.trial[step] if self.here else self.found[step][target])
 
-    def _for_trial(self, step: StepSpec) -> StepSpec:
-        if step.worker:
-            worker = msgspec.structs.replace(step.worker, python=self.trial_python)
-            step = msgspec.structs.replace(step, worker=worker)
-        if step.routing:
-            models = {name: self._for_trial(model) for name, model in step.routing.models.items()}
-            step = msgspec.structs.replace(step, routing=msgspec.structs.replace(step.routing, models=models))
-        return step
+    @property
+    def trial_steps(self) -> list[ModelArtifact]:
+        """All models as they run on this machine, in the interpreter that runs this program."""
+        return self._completed(lambda step: self.trial[step])
+
+    @property
+    def wheels(self) -> dict[Target, dict[str, Path]]:
+        """The files in the bundle of each target."""
+        return {
+            target: _files(self.trial.values() if self.here else (each[target] for each in self.found.values()))
+            for target in self.targets
+        }
+
+    @property
+    def trial_wheels(self) -> dict[str, Path]:
+        """The files of a bundle that this machine can run."""
+        return _files(self.trial.values())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: pins that gave way, and targets that were left out."""
+        changes = (change for each in self.found.values() for one in each.values() for change in one.changes)
+        dropped = (f"the bundle has nothing for {target}: {reason}" for target, reason in self.left_out.items())
+        return (*dict.fromkeys(changes), *dropped)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the parity report says of each step's wheels."""
+        return {name: _told(each) for name, each in self.found.items()}
+
+    def _completed(self, chosen: Callable[[str], Environment]) -> list[ModelArtifact]:
+        return [_with_worker(model, chosen(model.source.name)) if model.kind else model for model in self.models]
 
 
 def resolve_environments(
-    steps: Sequence[ModelArtifact],
+    models: Sequence[ModelArtifact],
     targets: Iterable[Target],
     wheels: StepWheels,
     checklist: Checklist,
     *,
+    asked: Iterable[Target] | None = None,
     here: bool = False,
 ) -> StepEnvironments:
-    """Resolve, lock and fetch the wheels of every step that has a worker, each step as a named check.
+    """Resolve, lock and fetch the wheels of every model that has a worker, each model as a named check.
 
-    With `here` the bundle is for this machine alone, and for the interpreter that runs this program. Raises BadInput
-    for a requirement without a wheel, and for targets of several Pythons.
+    Of the targets, those that were `asked` for must have them (default: all); another one is left out where it has
+    none. With `here` the bundle is for this machine alone, and for the interpreter that runs this program. Raises
+    BadInput for a requirement without a wheel.
     """
     wanted = sorted(set(targets))
-    if not any(step.kind for step in steps):
-        return StepEnvironments(list(steps), wanted)
-    _check_one_python(wanted)
+    if not any(model.kind for model in models):
+        return StepEnvironments(list(models), wanted)
+    if not wanted:
+        raise BadInput("a bundle needs at least one target: give --target x86 or --target arm")
+    must = set(wanted if asked is None else asked)
     found: dict[str, dict[Target, Environment]] = {}
     trial: dict[str, Environment] = {}
-    for step in (step for step in steps if step.kind):
+    left_out: dict[Target, str] = {}
+    for model in (model for model in models if model.kind):
         with checklist.check("model.wheels") as told:
-            name, mode = step.source.name, step.source.requirements
-            found[name] = {target: wheels.obtain(name, step.requirements, mode, target) for target in wanted}
+            name = model.source.name
+            found[name] = _obtained(model, wanted, must, wheels, left_out)
             first = found[name].get(host_target()) or next(iter(found[name].values()))
             trial[name] = wheels.for_this_machine(name, first)
             told.append(f"{len(first.wheels)} wheels, {first.size_bytes / 1e6:.1f} MB")
     checklist.require()
-    python = host_traits().python if here else traits_of(wanted[0]).python
-    return StepEnvironments(
-        steps=[step.with_worker(python, _pins(step, found[step.source.name])) if step.kind else step for step in steps],
-        targets=wanted,
-        wheels={
-            target: _files(trial.values() if here else (each[target] for each in found.values())) for target in wanted
-        },
-        trial=_files(trial.values()),
-        trial_python=host_traits().python,
-        notes=tuple(change for each in found.values() for one in each.values() for change in one.changes),
-        report={name: _told(each) for name, each in found.items()},
-    )
+    kept = [target for target in wanted if target not in left_out]
+    found = {name: {target: each[target] for target in kept} for name, each in found.items()}
+    return StepEnvironments(list(models), kept, found, trial, left_out, here)
 
 
-def _check_one_python(targets: list[Target]) -> None:
-    """A step's code and wheels are for one Python, on all targets of a bundle."""
-    if not targets:
-        raise BadInput("a bundle needs at least one target: give --target x86 or --target arm")
-    first = targets[0]
-    for target in targets:
-        if traits_of(target).python != traits_of(first).python:
-            raise BadInput(
-                f"{first} has Python {traits_of(first).python}, {target} has {traits_of(target).python}: steps with "
-                "wheels of their own are packaged for one Python, give these targets one by one"
-            )
+def _obtained(
+    model: ModelArtifact, wanted: Sequence[Target], must: set[Target], wheels: StepWheels, left_out: dict[Target, str]
+) -> dict[Target, Environment]:
+    """A model's environment on each target. What the lock has is there again, or it is an error: a bundle must not
+    lose a target because an index is away.
+    """
+    name, found = model.source.name, {}
+    asked, mode = model.requirements, model.source.requirements
+    for target in (each for each in wanted if each not in left_out):
+        try:
+            found[target] = wheels.obtain(name, asked, mode, target)
+        except BadInput as error:
+            if target in must or wheels.is_locked(name, asked, mode, target):
+                raise
+            left_out[target] = str(error)
+    return found
+
+
+def _with_worker(model: ModelArtifact, environment: Environment) -> ModelArtifact:
+    """A model with the environment it runs in: its Python, and what was asked for with the versions that were taken."""
+    taken = {wheel.name: wheel.version for wheel in environment.wheels}
+    pins = []
+    for line in model.requirements:
+        name = name_of(line)
+        version = taken.get(name) or taken.get(f"{name}-cpu")
+        pins.append(f"{name}=={version}" if version else line)
+    return model.with_worker(environment.python, tuple(pins))
 
 
 def _files(environments: Iterable[Environment]) -> dict[str, Path]:
     return {path: file for environment in environments for path, file in environment.files.items()}
 
 
-def _pins(step: ModelArtifact, environments: dict[Target, Environment]) -> tuple[str, ...]:
-    """What was asked for with the version that was taken, where that is the same on all targets."""
-    pins = []
-    for line in step.requirements:
-        taken = {
-            wheel.version
-            for environment in environments.values()
-            for wheel in environment.wheels
-            if wheel.name in (name_of(line), f"{name_of(line)}-cpu")
-        }
-        pins.append(f"{name_of(line)}=={taken.pop()}" if len(taken) == 1 else line)
-    return tuple(pins)
-
-
-def _told(environments: dict[Target, Environment]) -> dict[str, Any]:
+def _told(environments: Mapping[Target, Environment]) -> dict[str, Any]:
     """What the parity report says of a step's wheels."""
     return {
         str(target): {

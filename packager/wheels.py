@@ -16,6 +16,7 @@ from typing import Literal
 
 from packaging.version import InvalidVersion, Version
 
+from arch.catalog import Catalog
 from arch.target import Target, host_target
 from arch.traits import Traits, traits_of
 from buildx.lock import LockedStep, LockedTarget, LockedWheel, LockFile
@@ -24,7 +25,7 @@ from buildx.resolve import nearest_versions, offers_of
 from buildx.wheels import Wheels
 from bundle.pipeline import wheel_path
 from edgepack.errors import BadInput
-from packager.requirements import name_of, pinned_version, repinned
+from packager.requirements import applies, name_of, pinned_version, repinned
 
 _CPU_BUILDS = {"xgboost": "xgboost-cpu"}  # package → the same without what accelerators need; same modules, same files
 
@@ -75,12 +76,18 @@ class WheelSource:
 
 
 class StepWheels:
-    """Environments of a project's steps, by way of its lock and the user's cache."""
+    """Environments of a project's steps, by way of its lock and the user's cache, for the targets of a catalog."""
 
     def __init__(
-        self, project: Path, cache: Path, source: WheelSource | None = None, environ: Mapping[str, str] | None = None
+        self,
+        project: Path,
+        cache: Path,
+        source: WheelSource | None = None,
+        environ: Mapping[str, str] | None = None,
+        catalog: Catalog | None = None,
     ) -> None:
         source = source or WheelSource()
+        self._catalog = catalog or Catalog.read()
         self._environ = os.environ if environ is None else environ
         self._local, self._frozen = source.local, source.frozen
         self._lock_file = LockFile(project, cache, source.report)
@@ -90,7 +97,7 @@ class StepWheels:
 
     def obtain(self, step: str, asked: Sequence[str], mode: Mode, target: Target) -> Environment:
         """The wheels of a step for a target. Raises BadInput for a pin without a wheel, and where nothing fits."""
-        lock, traits = self._lock_file.read(), traits_of(target)
+        lock, traits = self._lock_file.read(), self._traits(target)
         locked = lock.step.get(step, {}).get(str(target))
         if locked is not None and not _fits(locked, asked, mode, traits):
             if self._frozen:
@@ -100,12 +107,21 @@ class StepWheels:
             requirements, changes = self._resolvable(step, asked, mode, traits)
         else:
             requirements, changes = locked.requirements, locked.changes
-        known = LockedTarget(locked.python, locked.requirements, locked.wheels) if locked else None
+        known = LockedTarget(locked.python, locked.requirements, locked.wheels, [], locked.glibc) if locked else None
         found, paths = self._wheels.obtain(traits, requirements, known)
-        new = LockedStep(found.python, list(asked), list(found.requirements), changes, found.wheels)
+        new = LockedStep(found.python, list(asked), list(found.requirements), changes, found.wheels, found.glibc)
         if new != locked:
             self._lock_file.write(lock.with_step(step, str(target), new))
         return Environment(step, target, found.python, tuple(found.wheels), tuple(paths), tuple(changes))
+
+    def is_locked(self, step: str, asked: Sequence[str], mode: Mode, target: Target) -> bool:
+        """Whether the lock has a step's wheels for a target, and for what is asked for now."""
+        locked = self._lock_file.read().step.get(step, {}).get(str(target))
+        return locked is not None and _fits(locked, asked, mode, self._traits(target))
+
+    def _traits(self, target: Target) -> Traits:
+        """A target as a step sees it: nothing is left out of its wheels, because it sees nothing of the base's."""
+        return replace(self._catalog.traits(target), exclude=(), brings=())
 
     def for_this_machine(self, step: str, proven: Environment) -> Environment:
         """The same versions for the interpreter that runs this program: what a trial runs in."""
@@ -120,10 +136,13 @@ class StepWheels:
     def _resolvable(self, step: str, asked: Sequence[str], mode: Mode, traits: Traits) -> tuple[list[str], list[str]]:
         """Lines whose pins all have a wheel, and what was changed. Raises BadInput for the first pin without one."""
         lines, changes = [], []
-        for line in asked:
-            line = self._cpu_build(line, traits)
+        usual = [self._cpu_build(line, traits) for line in asked if applies(line, traits.python, traits.machine)]
+        pins = {name_of(line): version for line in usual if (version := pinned_version(line)) is not None}
+        if self._have_wheels(traits, pins):  # asked in one go, because each question takes half a second
+            return usual, []
+        for line in usual:
             version = pinned_version(line)
-            if version is None or self._has_wheel(traits, name_of(line), version):
+            if version is None or self._have_wheels(traits, {name_of(line): version}):
                 lines.append(line)
                 continue
             nearest = self._nearest(step, traits, line, version)
@@ -145,11 +164,12 @@ class StepWheels:
             return line
         version = pinned_version(line)
         named = line.replace(name_of(line), other, 1)
-        return named if version is None or self._has_wheel(traits, other, version) else line
+        return named if version is None or self._have_wheels(traits, {other: version}) else line
 
-    def _has_wheel(self, traits: Traits, name: str, version: str) -> bool:
+    def _have_wheels(self, traits: Traits, pins: Mapping[str, str]) -> bool:
+        """Whether exactly these versions all have a wheel for a target."""
         try:
-            return bool(offers_of(traits, {name: version}, self._local, self._environ))
+            return len(offers_of(traits, pins, self._local, self._environ)) == len(pins) if pins else True
         except BadInput:
             return False
 

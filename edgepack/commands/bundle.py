@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A .tar file or a folder. Default: dist/<pipeline>.bundle.oci.tar.",
 )
+@click.option(
+    "--wheels",
+    type=click.Path(path_type=Path),
+    help="A folder of wheels that win over the index, and suffice without one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(source: Path, targets: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+def command(source: Path, targets: tuple[str, ...], output: Path | None, wheels: Path | None, as_json: bool) -> None:
     """Package a model into a bundle: checked, compared with the original's answers, content-addressed.
 
     SOURCE is a model file, or a folder with an edgepack.toml. The same source gives the same bytes, anywhere and at
@@ -43,12 +48,15 @@ def command(source: Path, targets: tuple[str, ...], output: Path | None, as_json
     from packager.checks import Checklist
     from packager.package import package
     from packager.project import Project
+    from packager.wheels import Told, WheelSource
 
     catalog = Catalog.read(target_folders(source), os.environ)
     wanted = [catalog.parse(text) for text in targets] or list(plain_targets())
     try:
         checklist, cache = Checklist(progress=_progress.show, notice=_progress.notice), cache_folder(os.environ)
-        packaged = package(Project.open(source), wanted, checklist=checklist, cache=cache)
+        local = WheelSource(wheels, report=Told(checklist.progress, checklist.notice))
+        project = Project.open(source)
+        packaged = package(project, wanted, checklist=checklist, cache=cache, wheels=local, catalog=catalog)
     finally:
         _progress.clear()
     path = output or Path("dist") / f"{packaged.spec.name}.bundle.oci.tar"

@@ -53,7 +53,10 @@ def list_command(as_json: bool) -> None:
     for name, files, size in parts:
         click.echo(f"  {name:14}{files:6} {'made ' if name == 'environments' else 'files'} {size / 1e6:9.1f} MB")
     for each in environments:
-        click.echo(f"    {each.title}: Python {each.python}, {len(each.packages)} packages, made in {each.seconds:g} s")
+        click.echo(
+            f"    {each.title}: Python {each.python}, {len(each.packages)} packages, {each.size_bytes / 1e6:.0f} MB, "
+            f"made in {each.seconds:g} s"
+        )
 
 
 @command.command("prune")

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.option(
+    "--wheels",
+    type=click.Path(path_type=Path),
+    help="A folder of wheels that win over the index, and suffice without one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(source: Path, as_json: bool) -> None:
+def command(source: Path, wheels: Path | None, as_json: bool) -> None:
     """Check a model file or a project: its versions, fields, validations and golden rows, and that it answers as
     expected.
 
@@ -29,6 +34,7 @@ def command(source: Path, as_json: bool) -> None:
     Example:
       edgepack check examples/wine-line
       edgepack check model.onnx --json
+      edgepack check model.pkl --wheels wheelhouse/
     """
     from edgepack.commands import _progress
     from packager.checks import Checklist
@@ -36,7 +42,7 @@ def command(source: Path, as_json: bool) -> None:
     checklist = Checklist(progress=_progress.show, notice=_progress.notice)
     packaged: Packaged | None = None
     try:
-        packaged = _packaged(source, checklist)
+        packaged = _packaged(source, checklist, wheels)
     except EdgepackError:
         _progress.clear()
         _report(checklist, None, as_json)
@@ -45,17 +51,19 @@ def command(source: Path, as_json: bool) -> None:
     _report(checklist, packaged, as_json)
 
 
-def _packaged(source: Path, checklist: Checklist) -> Packaged:
+def _packaged(source: Path, checklist: Checklist, wheels: Path | None) -> Packaged:
     from arch.target import host_target
     from edgepack.commands.cache import cache_folder
     from packager.package import package
     from packager.project import Project
+    from packager.wheels import Told, WheelSource
 
     with checklist.check("project.reads") as found:
         project = Project.open(source)
         found.append(f"pipeline '{project.name}'")
     checklist.require()
-    return package(project, [host_target()], checklist=checklist, cache=cache_folder(os.environ))
+    local = WheelSource(wheels, report=Told(checklist.progress, checklist.notice))
+    return package(project, [host_target()], checklist=checklist, cache=cache_folder(os.environ), wheels=local)
 
 
 def _report(checklist: Checklist, packaged: Packaged | None, as_json: bool) -> None:
@@ -66,14 +74,28 @@ def _report(checklist: Checklist, packaged: Packaged | None, as_json: bool) -> N
         return
     from packager import parity
 
+    refusals = [check for check in checklist.checks if not check.passed]
     for check in checklist.checks:
-        click.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.key:22} {check.description}")
+        # the first refusal is the error line on standard error: it is not said twice
+        said = check.looked_at if refusals[:1] == [check] else check.description
+        click.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.key:22} {said}")
         if check.fix:
             click.echo(f"     {'':22} fix: {check.fix}")
     for line in parity.table(packaged.parity) if packaged else ():
         click.echo(f"     {line}")
+    for line in _runtimes(packaged) if packaged else ():
+        click.echo(f"     {line}")
     for note in packaged.notes if packaged else ():
         click.echo(f"note: {note}")
+
+
+def _runtimes(packaged: Packaged) -> list[str]:
+    """What each step runs in that the table above does not have: those that were not converted."""
+    converted = packaged.parity.get("steps", {})
+    others = [step for step in packaged.spec.steps if step.name not in converted]
+    return [
+        f"step '{step.name}' runs in {step.runtime}{': ' if step.reason else ''}{step.reason or ''}" for step in others
+    ]
 
 
 def report(checklist: Checklist, packaged: Packaged | None) -> dict[str, Any]:

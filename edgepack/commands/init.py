@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 @click.option("--input", "inputs", multiple=True, metavar="FIELD=TYPE", help="A field it takes; may be given again.")
 @click.option("--output", "outputs", multiple=True, metavar="FIELD=TYPE", help="A field it gives; may be given again.")
 @click.option("--golden", metavar="FILE", help="A file of golden rows beside the model.")
+@click.option(
+    "--wheels",
+    type=click.Path(path_type=Path),
+    help="A folder of wheels that win over the index, and suffice without one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: Path,
@@ -28,6 +35,7 @@ def command(
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     golden: str | None,
+    wheels: Path | None,
     as_json: bool,
 ) -> None:
     """Write an edgepack.toml beside MODEL, with the fields that the model says it has.
@@ -42,15 +50,19 @@ def command(
     """
     from bundle.pipeline import dns_label
     from edgepack.commands import _progress
+    from edgepack.commands.cache import cache_folder
+    from packager.checks import Checklist
     from packager.scaffold import source_of, write_project
 
     fields = {side: _fields(side, given) for side, given in (("input", inputs), ("output", outputs)) if given}
     source = source_of(model, framework, fields, dns_label(name) if name else None)
     if golden and not (source.model.parent / golden).is_file():
         raise BadInput(f"--golden '{golden}' is not a file beside '{model.name}': copy it there", field="golden")
-    _progress.show("looking at the model")
+    checklist = partial(Checklist, progress=_progress.show, notice=_progress.notice)
     try:
-        found = write_project(source, golden=golden)
+        found = write_project(
+            source, golden=golden, cache=cache_folder(os.environ), wheels=wheels, new_checklist=checklist
+        )
     finally:
         _progress.clear()
     _print(found, as_json)

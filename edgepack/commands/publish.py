@@ -50,7 +50,9 @@ def command(source: Path, targets: tuple[str, ...], tag: str, hub_url: str, toke
     with HubClient(hub_url, token) as hub:
         hub.pipelines()  # a wrong token or a hub that is away is told before the work, not after
         checklist = Checklist(notice=_progress.notice)
-        made = package(Project.open(source), wanted, checklist=checklist, cache=cache_folder(os.environ))
+        made = package(
+            Project.open(source), wanted, checklist=checklist, cache=cache_folder(os.environ), catalog=catalog
+        )
         for note in made.notes:
             click.echo(f"note: {note}", err=True)
         push(hub, made, tag)

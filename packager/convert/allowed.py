@@ -36,8 +36,14 @@ _EXACT: Dict[str, FrozenSet[str]] = {
     "numpy.core._internal": frozenset(("_convert_to_stringdtype_kwargs",)),
     "numpy._core._internal": frozenset(("_convert_to_stringdtype_kwargs",)),
     "sklearn.cluster._kmeans": frozenset(("_kmeans_single_lloyd", "_kmeans_single_elkan")),
+    "numpy.ma": frozenset(("MaskedArray",)),
     "numpy.ma.core": frozenset(("MaskedArray", "_mareconstruct")),
     "joblib.numpy_pickle": frozenset(("NumpyArrayWrapper", "NDArrayWrapper", "ZNDArrayWrapper")),
+    "scipy._lib.array_api_compat.numpy._aliases": frozenset(
+        ("asarray",)
+    ),  # a spline keeps the function it was made with
+    "scipy.interpolate._bsplines": frozenset(("BSpline",)),
+    "scipy.interpolate._interpolate": frozenset(("PPoly",)),
     "scipy.interpolate._fitpack2": frozenset(("UnivariateSpline", "InterpolatedUnivariateSpline")),
     "pandas._libs.internals": frozenset(("_unpickle_block",)),
     "pandas.core.internals.blocks": frozenset(("new_block",)),

@@ -69,3 +69,8 @@ def table(layout: str, fields: List[Field], arrays: Dict[str, Any], names: Optio
 def rows_of(arrays: Dict[str, Any], chosen: Any) -> Dict[str, Any]:
     """Some rows of all columns."""
     return {name: array[chosen] for name, array in arrays.items()}
+
+
+def line(error: BaseException) -> str:
+    """What an error says, in one line of bounded length."""
+    return " ".join(str(error).split())[:300]

@@ -1,57 +1,106 @@
-"""LightGBM to ONNX with onnxmltools; thresholds are mended on the way, the declared shape of labels afterwards."""
+"""LightGBM to ONNX from the booster's own description, with thresholds of 64 bits as it compares them.
+
+onnxmltools' converter rounds thresholds to 32 bits and is silently wrong for forests. Semantics: `NumericalDecision`
+and `CategoricalDecision` in LightGBM's `include/LightGBM/tree.h`, and its objectives' `ConvertOutput`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Dict, List, Set, Tuple
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
 
+from .ensemble import Ensemble
 from .fields import Unsuited
-from .mends import mended_converters
+from .wide_trees import EXP, PLAIN, SIGMOID, SOFTMAX, WideGraph
 
-_OPSET = 15  # the newest that onnxmltools writes
+_ZERO = float(np.float32(1e-35))  # `kZeroThreshold` in `include/LightGBM/meta.h`
+_LINKS = {
+    **dict.fromkeys(("binary", "multiclassova", "cross_entropy"), SIGMOID),
+    **dict.fromkeys(("poisson", "gamma", "tweedie"), EXP),
+    **dict.fromkeys(("regression", "regression_l1", "huber", "fair", "quantile", "mape"), PLAIN),
+    **dict.fromkeys(("lambdarank", "rank_xendcg"), PLAIN),
+    "multiclass": SOFTMAX,
+}
 
 
 def converted(model: Any, width: int) -> Any:
-    """Convert an estimator or a Booster with one matrix as input."""
-    from onnxmltools import convert_lightgbm
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
-    booster = getattr(model, "booster_", model)
-    if _is_forest(booster, model):
-        raise Unsuited("boosting type 'rf' averages its trees, the converter sums them")
-    with mended_converters():
-        made = convert_lightgbm(
-            model,
-            initial_types=[("X", FloatTensorType([None, width]))],
-            target_opset=_OPSET,
-            **({"zipmap": False} if _has_option(convert_lightgbm, "zipmap") else {}),
-        )
-    if not hasattr(model, "predict_proba") and len(made.graph.output) == 2:
-        _as_booster(made.graph, booster)
-    for value in made.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    return made
-
-
-def _as_booster(graph: Any, booster: Any) -> None:
-    """A bare Booster answers with scores where the converter makes a classifier of it: one for two classes."""
-    scores = graph.output[1].name
-    del graph.output[:]
-    if booster.num_model_per_iteration() > 1:
-        graph.output.append(helper.make_tensor_value_info(scores, TensorProto.FLOAT, None))
-        return
-    graph.initializer.append(numpy_helper.from_array(np.array(1, dtype=np.int64), "second"))
-    graph.node.append(helper.make_node("Gather", [scores, "second"], ["score-of-one"], axis=1))
-    graph.output.append(helper.make_tensor_value_info("score-of-one", TensorProto.FLOAT, None))
+    """A model with input `X` of 64 bits and output `predictions`; an estimator that classifies gives `probabilities`
+    too.
+    """
+    told = getattr(model, "booster_", model).dump_model()
+    if told.get("pandas_categorical"):
+        raise Unsuited("it was fitted with the categories of a DataFrame: fit it with their codes, as numbers")
+    objective, settings = _objective(str(told.get("objective", "")))
+    if objective not in _LINKS or "sqrt" in settings:
+        raise Unsuited("its objective '%s' has no known link" % str(told.get("objective"))[:60])
+    trees, groups = told["tree_info"], int(told["num_tree_per_iteration"])
+    ensemble = Ensemble(groups, wide=True)
+    categories: Set[int] = set()
+    # a forest answers with the average of its rounds
+    share = groups / max(1, len(trees)) if told.get("average_output") else 1.0
+    for number, tree in enumerate(trees):
+        _Tree(ensemble, number, number % groups, share, categories).add(tree["tree_structure"])
+    build = WideGraph(ensemble, width)
+    build.sums([0.0] * groups, categories, float(settings.get("sigmoid", 1.0)))
+    build.answers(_LINKS[objective], getattr(model, "classes_", None))
+    return build.model()
 
 
-def _is_forest(booster: Any, model: Any) -> bool:
-    return getattr(model, "boosting_type", "") == "rf" or "average_output" in booster.model_to_string(num_iteration=1)
+def _objective(text: str) -> Tuple[str, Dict[str, str]]:
+    """`binary sigmoid:1` is a name and settings."""
+    name, *words = text.split() or [""]
+    return name, {word.partition(":")[0]: word.partition(":")[2] for word in words}
 
 
-def _has_option(function: Any, name: str) -> bool:
-    import inspect
+class _Tree:
+    """One tree on its way into an ensemble; `share` of each leaf counts."""
 
-    return name in inspect.signature(function).parameters
+    def __init__(self, ensemble: Ensemble, number: int, target: int, share: float, categories: Set[int]) -> None:
+        self.ensemble, self.number, self.target, self.share = ensemble, number, target, share
+        self.categories, self.count = categories, 0
+
+    def add(self, root: Any) -> None:
+        """All nodes from `root` on."""
+        waiting = [(root, self._new())]
+        while waiting:
+            node, at = waiting.pop()
+            if "split_feature" in node:
+                ways = (self._new(), self._new())
+                self._branch(node, at, ways)
+                waiting += [(node["left_child"], ways[0]), (node["right_child"], ways[1])]
+            elif "leaf_coeff" in node:
+                raise Unsuited("its leaves hold linear models, which this converter does not know")
+            else:
+                self.ensemble.leaf(self.number, at, self.target, float(node["leaf_value"]) * self.share)
+
+    def _new(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+    def _branch(self, node: Any, at: int, ways: Tuple[int, int]) -> None:
+        feature, kind = int(node["split_feature"]), node["missing_type"]
+        if node["decision_type"] == "==":
+            self.categories.add(feature)
+            self._among(feature, [int(each) for each in str(node["threshold"]).split("||")], at, ways)
+            return
+        if kind == "Zero":
+            raise Unsuited("it takes zeros for missing values, which this converter does not know")
+        threshold = _told_apart(float(node["threshold"]))
+        gaps = bool(node["default_left"]) if kind == "NaN" else threshold >= 0  # without a way of its own NaN is 0
+        self.ensemble.branch(self.number, at, "BRANCH_LEQ", feature, threshold, ways, gaps)
+
+    def _among(self, feature: int, values: List[int], at: int, ways: Tuple[int, int]) -> None:
+        """A set of categories: one question a category, all with the same node where it is true."""
+        for value in values[:-1]:
+            following = self._new()
+            self.ensemble.branch(self.number, at, "BRANCH_EQ", feature, value, (ways[0], following), False)
+            at = following
+        self.ensemble.branch(self.number, at, "BRANCH_EQ", feature, values[-1], ways, False)
+
+
+def _told_apart(threshold: float) -> float:
+    """A threshold so near to zero that LightGBM, which takes such numbers for zero, compares zero with it."""
+    if not -_ZERO <= threshold <= _ZERO:
+        return threshold
+    return _ZERO if threshold >= 0 else float(np.nextafter(-_ZERO, -np.inf))

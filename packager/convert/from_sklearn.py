@@ -1,4 +1,4 @@
-"""scikit-learn to ONNX with skl2onnx, estimators of XGBoost and LightGBM inside pipelines included."""
+"""scikit-learn to ONNX with skl2onnx, estimators of XGBoost and LightGBM in the middle of others included."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import copy
 from typing import Any, List
 
 import numpy as np
-from onnx import TensorProto, compose, helper, numpy_helper
+from onnx import helper, numpy_helper
 
+from .anatomy import takes_labels
 from .fields import Field, Unsuited
 from .graph import OPSETS
 from .mends import mended_converters
@@ -20,9 +21,6 @@ def converted(model: Any, layout: str, fields: List[Field], strategy: str) -> An
     Raises whatever the converter raises; the caller keeps it as the reason.
     """
     types = _types(model, layout, fields, strategy)
-    steps = getattr(model, "steps", None)
-    if isinstance(steps, list) and len(steps) > 1 and type(steps[-1][1]).__module__.startswith("xgboost."):
-        return _with_xgboost(_converted(_without_last(model), types), steps[-1][1])
     made = _converted(_with_cast(model) if strategy == "double" else model, types)
     if type(_last(model)).__name__ in _VOTING and len(made.graph.output) == 2:
         _label_by_votes(made.graph, np.asarray(model.classes_))
@@ -60,29 +58,6 @@ def _last(model: Any) -> Any:
     return _last(steps[-1][1]) if isinstance(steps, list) else model
 
 
-def _without_last(model: Any) -> Any:
-    made = copy.copy(model)
-    made.steps = model.steps[:-1]
-    return made
-
-
-def _with_xgboost(before: Any, last: Any) -> Any:
-    """Our own converter for the last step, behind what skl2onnx made of the others."""
-    from .from_xgboost import converted as from_xgboost
-
-    tree = compose.add_prefix(from_xgboost(last, int(last.n_features_in_)), "xgboost/")
-    graph = before.graph
-    wide = graph.output[0].name
-    graph.node.append(helper.make_node("Cast", [wide], ["xgboost/X"], to=TensorProto.FLOAT))
-    graph.node.extend(tree.graph.node)
-    graph.initializer.extend(tree.graph.initializer)
-    del graph.output[:]
-    graph.output.extend(tree.graph.output)
-    known = {entry.domain for entry in before.opset_import}
-    before.opset_import.extend(entry for entry in tree.opset_import if entry.domain not in known)
-    return before
-
-
 def _label_by_votes(graph: Any, classes: Any) -> None:
     """The label of a forest from its probabilities: of classes with the same votes the first one, as the original
     does; the converter leaves that to the last bit of a sum.
@@ -112,7 +87,7 @@ def _types(model: Any, layout: str, fields: List[Field], strategy: str) -> Any:
             if not all(field.scalar == "string" for field in fields):
                 raise Unsuited("it takes numbers and strings without a ColumnTransformer that tells them apart")
         else:
-            kind = number
+            kind = kinds.Int64TensorType if takes_labels(model) and fields[0].dtype.kind in "iu" else number
         width = fields[0].size if layout == "matrix" else len(fields)
         return [("X", kind([None, width]))]
     integer = kinds.Int64TensorType

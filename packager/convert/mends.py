@@ -65,7 +65,8 @@ def _sklearn_nodes(undo: contextlib.ExitStack) -> None:
 
     def add_node(*args: Any, **kwargs: Any) -> Any:
         mode, value = args[6], args[7]
-        if mode == "BRANCH_LEQ" and not kwargs.get("adjust_threshold_for_sklearn"):
+        is_narrow = kwargs.get("dtype") != np.float64
+        if mode == "BRANCH_LEQ" and is_narrow and not kwargs.get("adjust_threshold_for_sklearn"):
             args = (*args[:7], rounded_down(float(value)), *args[8:])
         return inner(*args, **kwargs)
 

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Set
 
 import numpy as np
 
-from .decisive import column_knowledge, first_step, is_text
+from .anatomy import column_knowledge, first_step, is_text, takes_labels, takes_one_column
 from .fields import Field, Unsuited, layout_of, table
 
 METHODS = {"predictions": "predict", "probabilities": "predict_proba", "transformed": "transform"}
@@ -107,7 +107,7 @@ def _names(model: Any) -> Optional[List[str]]:
     for part in (model, first_step(model)):
         try:
             found = getattr(part, "feature_names_in_", None)
-        except Exception:  # some estimators raise where they have none
+        except (NotImplementedError, ValueError):  # some of XGBoost's raise where they have none
             found = None
         if found is not None:
             return [str(name) for name in found]
@@ -120,11 +120,11 @@ def _width(model: Any) -> Optional[int]:
     for part in (model, first_step(model)):
         try:
             found = getattr(part, "n_features_in_", None)
-        except Exception:  # as above
+        except (NotImplementedError, ValueError):  # as above
             found = None
         if isinstance(found, (int, np.integer)):
             return int(found)
-    return None
+    return 1 if takes_labels(model) or takes_one_column(model) else None
 
 
 def _inferred(model: Any, names: Optional[List[str]]) -> List[Field]:
@@ -133,9 +133,15 @@ def _inferred(model: Any, names: Optional[List[str]]) -> List[Field]:
     if names is not None:
         strings = _string_columns(model, names)
         return [Field(name, "string" if name in strings else "float64") for name in names]
+    if takes_labels(model):
+        kind = np.asarray(model.classes_).dtype.kind
+        return [Field("labels", "string" if kind in "OUS" else "int64" if kind in "iu" else "float64")]
     width = _width(model)
     if width is None:
-        raise Unsuited("it does not say which columns it takes: give [steps.input] and [steps.output]")
+        raise Unsuited(
+            "it does not say which columns it takes: give [steps.input] and [steps.output], or package it as framework "
+            "'custom' (BYOP) if it takes no rows of numbers or strings"
+        )
     return [Field("inputs", "float64", width)]
 
 

@@ -1,29 +1,52 @@
-"""Decision thresholds of a fitted model: where an answer changes from one float to the next."""
+"""Trees of a fitted model as parallel lists, and where they split: there answers change from one float to the next."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 import numpy as np
 
-Threshold = Tuple[int, float]
+NO_NODE = -1
+_ENDLESS = 1e300  # what LightGBM writes for infinity: such a split asks whether a value is missing
 
 
-def thresholds(model: Any) -> List[Threshold]:
-    """`(feature, value)` of every split, in the space that the model itself sees; empty for other models."""
+class Tree(NamedTuple):
+    """Nodes in parallel lists. A leaf has no `left`; `value` is None where a split does not ask for order."""
+
+    left: List[int]
+    right: List[int]
+    feature: List[int]
+    value: List[Any]
+
+
+class Split(NamedTuple):
+    """A threshold, and what leads to it: `(feature, threshold, whether it went left there)` from the root on."""
+
+    feature: int
+    value: float
+    path: Tuple[Tuple[int, float, bool], ...]
+
+
+def trees(model: Any) -> Iterator[Tree]:
+    """The trees of a model, in the space that they see; none for other models."""
     kind = type(model).__module__.partition(".")[0]
     if kind == "xgboost":
-        return sorted(set(_of_xgboost(model)))
+        return _of_xgboost(model)
     if kind == "lightgbm":
-        return sorted(set(_of_lightgbm(model)))
-    return sorted(set(_of_sklearn(model)))
+        return _of_lightgbm(model)
+    return _of_sklearn(model)
+
+
+def splits(model: Any) -> List[Split]:
+    """Every split at a threshold, tree after tree."""
+    return [split for tree in trees(model) for split in _splits(tree)]
 
 
 def has_trees(model: Any) -> bool:
     """Whether a model splits on thresholds."""
     try:
-        return bool(thresholds(model))
+        return any(left != NO_NODE for tree in trees(model) for left in tree.left)
     except Exception:  # a model that cannot be asked has none that could be used
         return False
 
@@ -34,38 +57,80 @@ def booster_json(model: Any) -> Any:
     return json.loads(bytes(booster.save_raw(raw_format="json")))
 
 
-def _of_xgboost(model: Any) -> Iterator[Threshold]:
+def categories(model: Any) -> Dict[int, List[int]]:
+    """Feature → the categories that splits on it ask for. Only LightGBM's are known here."""
+    found: Dict[int, Set[int]] = {}
+    if type(model).__module__.partition(".")[0] == "lightgbm":
+        for node in (node for root in _roots(model) for node in _nodes(root) if "split_feature" in node):
+            if node["decision_type"] == "==":
+                values = (int(each) for each in str(node["threshold"]).split("||"))
+                found.setdefault(int(node["split_feature"]), set()).update(values)
+    return {feature: sorted(values) for feature, values in sorted(found.items())}
+
+
+def _splits(tree: Tree) -> Iterator[Split]:
+    waiting: List[Tuple[int, Tuple[Tuple[int, float, bool], ...]]] = [(0, ())]
+    while waiting:
+        node, path = waiting.pop()
+        if tree.left[node] == NO_NODE:
+            continue
+        feature, value = int(tree.feature[node]), tree.value[node]
+        steps = ((), ())  # type: Tuple[Tuple[Tuple[int, float, bool], ...], ...]
+        if value is not None:
+            yield Split(feature, float(value), path)
+            steps = (((feature, float(value), True),), ((feature, float(value), False),))
+        waiting += [(tree.right[node], path + steps[1]), (tree.left[node], path + steps[0])]
+
+
+def _of_xgboost(model: Any) -> Iterator[Tree]:
     boosted = booster_json(model)["learner"]["gradient_booster"]
     boosted = boosted.get("gbtree", boosted)
     for tree in boosted.get("model", {}).get("trees", ()):
-        for left, feature, value in zip(tree["left_children"], tree["split_indices"], tree["split_conditions"]):
-            if left != -1:
-                yield int(feature), float(value)
+        kinds = tree.get("split_type") or [0] * len(tree["left_children"])
+        values = [None if kind else value for kind, value in zip(kinds, tree["split_conditions"])]
+        yield Tree(tree["left_children"], tree["right_children"], tree["split_indices"], values)
 
 
-def _of_lightgbm(model: Any) -> Iterator[Threshold]:
-    booster = getattr(model, "booster_", model)
-    waiting = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
-    while waiting:
-        node = waiting.pop()
+def _roots(model: Any) -> List[Any]:
+    return [tree["tree_structure"] for tree in getattr(model, "booster_", model).dump_model()["tree_info"]]
+
+
+def _nodes(root: Any) -> List[Any]:
+    """The nodes of one of LightGBM's trees, the root first, children after their parents."""
+    found = [root]
+    for node in found:
         if "split_feature" in node:
-            if node["decision_type"] == "<=":
-                yield int(node["split_feature"]), float(node["threshold"])
-            waiting += [node["left_child"], node["right_child"]]
+            found += [node["left_child"], node["right_child"]]
+    return found
 
 
-def _of_sklearn(model: Any) -> Iterator[Threshold]:
+def _of_lightgbm(model: Any) -> Iterator[Tree]:
+    for root in _roots(model):
+        made, following = Tree([], [], [], []), 1
+        for node in _nodes(root):
+            is_split = "split_feature" in node
+            made.left.append(following if is_split else NO_NODE)
+            made.right.append(following + 1 if is_split else NO_NODE)
+            made.feature.append(int(node["split_feature"]) if is_split else 0)
+            is_ordered = is_split and node["decision_type"] == "<=" and abs(node["threshold"]) < _ENDLESS
+            made.value.append(node["threshold"] if is_ordered else None)
+            following += 2 * is_split
+        yield made
+
+
+def _of_sklearn(model: Any) -> Iterator[Tree]:
     tree = getattr(model, "tree_", None)
     if tree is not None and hasattr(tree, "threshold"):
-        for feature, value in zip(tree.feature, tree.threshold):
-            if feature >= 0:
-                yield int(feature), float(value)
+        # a threshold of infinity asks whether a value is missing
+        values = [value if np.isfinite(value) else None for value in tree.threshold.tolist()]
+        yield Tree(tree.children_left.tolist(), tree.children_right.tolist(), tree.feature.tolist(), values)
     for predictor in np.ravel(np.asarray(getattr(model, "_predictors", ()), dtype=object)):
-        for node in predictor.nodes:
-            if not node["is_leaf"] and not node["is_categorical"]:
-                yield int(node["feature_idx"]), float(node["num_threshold"])
+        nodes = predictor.nodes
+        left = np.where(nodes["is_leaf"], NO_NODE, nodes["left"].astype(np.int64)).tolist()
+        values = [None if node["is_categorical"] else float(node["num_threshold"]) for node in nodes]
+        yield Tree(left, nodes["right"].astype(np.int64).tolist(), nodes["feature_idx"].tolist(), values)
     for part in _inside(model):
-        yield from thresholds(part)
+        yield from trees(part)
 
 
 def _inside(model: Any) -> Iterator[Any]:

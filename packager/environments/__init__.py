@@ -1,7 +1,7 @@
 """Environments: pinned interpreters with a framework's libraries, made on demand and kept under the user's cache.
 
 What runs in them is never imported here. `recipe` says what belongs into one, `interpreters` finds a Python that it
-can have, `store` makes, keeps, lists and prunes them.
+can have, `install` fills one from wheels, `store` makes, keeps, lists and prunes them.
 """
 
 from packager.environments.recipe import CLASSIC, Recipe

@@ -2,7 +2,7 @@
 
 The key is that of the lock file's content, the interpreter and this module's way of making them. A folder is made
 under a name of its own beside the final one, under a lock, and renamed when it is whole; `environment.json` in it says
-what it is, and the time of that file when it was last used.
+what it is, and the time of that file when it was last used. While a program holds an `Environment`, nobody prunes it.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
-import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from buildx.resolve import uv_environment, uv_program, uv_reason
-from edgepack.errors import BadInput, BuildFailed
-from packager.environments.interpreters import KNOWN, Interpreter, find, own_minor
+from edgepack.errors import BadInput
+from packager.cache import writing
+from packager.environments.install import Order, install, locked_recipe
 from packager.environments.recipe import Recipe, packages
 
 FOLDER = "environments"
 _MAKING = "1"  # raised when environments are made in another way: the old ones are then not used any more
-_TIMEOUT_S = 1800
 _NOTE = "environment.json"
 
 
@@ -69,23 +67,38 @@ def ready(
     environ: Mapping[str, str],
     *,
     notice: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
     wheels: Path | None = None,
 ) -> Environment:
-    """Return the environment of a recipe, making it when it is not there; what will be made is said to `notice`.
+    """Return the environment of a recipe, making it when it is not there.
 
-    `wheels` is a folder of wheels that wins over the index and suffices without one. Raises BadInput when no Python of
-    this machine can have it, BuildFailed when an installation does not end well.
+    What will be made is said to `notice`, how far it is to `progress`, about once a second. `wheels` is a folder of
+    wheels that wins over the index and suffices without one. Raises BadInput when no Python of this machine can have
+    it, `wheels` lacks something and no index is there, or the cache cannot be written; BuildFailed when an
+    installation does not end well.
     """
-    interpreter, lock = _locked_recipe(recipe, cache, environ, wheels)
-    key = hashlib.sha256("\0".join([_MAKING, interpreter.version, platform.machine(), lock]).encode()).hexdigest()[:32]
-    folder = cache / FOLDER / key
-    found = _kept(folder)
-    if found is None:
-        with _lock(cache / FOLDER / f".{key}.lock"):
-            found = _kept(folder) or _make(folder, recipe, interpreter, lock, environ, notice, wheels)
-    with contextlib.suppress(OSError):
-        os.utime(folder / _NOTE)
-    return Environment(folder, found)
+    if wheels is not None and not wheels.is_dir():
+        raise BadInput(f"--wheels '{wheels}' is not a folder: expected one that holds .whl files")
+    with writing(cache):
+        place = cache / FOLDER
+        interpreter, lock = locked_recipe(recipe, place / "resolved", environ, wheels, progress)
+        said = [_MAKING, interpreter.version, platform.machine(), lock]
+        folder = place / hashlib.sha256("\0".join(said).encode()).hexdigest()[:32]
+        with contextlib.ExitStack() as stack:
+            _use(folder, stack)  # before it is looked for: nobody prunes it from here on
+            found = _kept(folder)
+            if found is None:
+                with _alone(folder, lambda: progress(f"waiting for another build that makes '{recipe.title}'")):
+                    found = _kept(folder)
+                    if found is None:
+                        order = Order(recipe, interpreter, lock, environ, progress, wheels)
+                        _announce(order, place, notice)
+                        found = _make(folder, order)
+            with contextlib.suppress(OSError):
+                os.utime(folder / _NOTE)
+            environment = Environment(folder, found)
+            weakref.finalize(environment, stack.pop_all().close)
+            return environment
 
 
 def list_environments(cache: Path) -> list[Kept]:
@@ -95,13 +108,15 @@ def list_environments(cache: Path) -> list[Kept]:
 
 
 def prune_environments(cache: Path, unused_s: float, now_s: float) -> int:
-    """Remove environments that nothing used for so long, and what cut-off makings left; returns the bytes freed."""
+    """Remove environments that nothing used for so long, and what cut-off makings left; returns the bytes freed.
+
+    What a program is using or making now stays.
+    """
     freed = 0
     for folder in sorted((cache / FOLDER).glob("[0-9a-f]*")):
         kept = _kept(folder)
         if kept is None or now_s - (folder / _NOTE).stat().st_mtime >= unused_s:
-            freed += kept.size_bytes if kept else 0
-            shutil.rmtree(folder, ignore_errors=True)
+            freed += _removed(folder, kept)
     for path in (cache / FOLDER).glob(".*.part"):
         with _try_lock(path.with_suffix(".lock")) as is_free:
             if is_free:
@@ -111,70 +126,31 @@ def prune_environments(cache: Path, unused_s: float, now_s: float) -> int:
     return freed
 
 
-def _locked_recipe(
-    recipe: Recipe, cache: Path, environ: Mapping[str, str], wheels: Path | None
-) -> tuple[Interpreter, str]:
-    """An interpreter of this machine and the lock file's text for it: shipped, resolved before, or resolved now."""
-    refused = ""
-    for minor in dict.fromkeys((own_minor(), *KNOWN)):
-        shipped = recipe.lock(minor)
-        if shipped is None and not recipe.pins:
-            continue
-        interpreter = find(minor, environ)
-        if interpreter is None:
-            continue
-        if shipped is not None:
-            return interpreter, shipped.read_text()
-        try:
-            return interpreter, _resolved(recipe, minor, cache, environ, wheels)
-        except BadInput as error:
-            refused = refused or str(error)
-    raise BadInput(
-        f"no Python of this machine can have the environment '{recipe.title}'"
-        + (f": {refused}" if refused else f": install one of Python {', '.join(KNOWN)}")
-    )
+def _removed(folder: Path, kept: Kept | None) -> int:
+    """Remove an environment that nobody uses; its bytes."""
+    with _try_lock(_beside(folder, "used")) as is_free:
+        if not is_free:
+            return 0
+        shutil.rmtree(folder, ignore_errors=True)
+        return kept.size_bytes if kept else 0
 
 
-def _resolved(recipe: Recipe, minor: str, cache: Path, environ: Mapping[str, str], wheels: Path | None) -> str:
-    """Resolve once; the answer is kept, so that the same artefact meets the same libraries tomorrow."""
-    asked = "\n".join(recipe.asked())
-    named = hashlib.sha256(f"{_MAKING}\0{minor}\0{platform.machine()}\0{asked}".encode()).hexdigest()[:32]
-    kept = cache / FOLDER / "resolved" / f"{named}.txt"
-    if kept.is_file():
-        return kept.read_text()
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as work:
-        part, source = Path(work) / "lock.txt", Path(work) / "asked.in"
-        source.write_text(asked + "\n")
-        command = ["pip", "compile", "-q", str(source), "-o", str(part), "--generate-hashes", "--no-annotate"]
-        command += ["--no-header", "--python-version", minor, "--only-binary", ":all:", *_links(wheels)]
-        _uv(command, environ, f"the environment '{recipe.title}' cannot be resolved for Python {minor}", BadInput)
-        part.replace(kept)
-    return kept.read_text()
-
-
-def _make(
-    folder: Path,
-    recipe: Recipe,
-    interpreter: Interpreter,
-    lock: str,
-    environ: Mapping[str, str],
-    notice: Callable[[str], None],
-    wheels: Path | None,
-) -> Kept:
-    found = packages(lock)
+def _announce(order: Order, place: Path, notice: Callable[[str], None]) -> None:
     notice(
-        f"making the environment '{recipe.title}' once: {len(found)} packages for Python {interpreter.minor}, "
-        f"about {recipe.about_mb} MB in '{folder.parent}'"
+        f"making the environment '{order.recipe.title}' once: {len(packages(order.lock))} packages for Python "
+        f"{order.interpreter.minor}, about {order.recipe.about_mb} MB in '{place}'"
     )
+
+
+def _make(folder: Path, order: Order) -> Kept:
     start = time.monotonic()
-    stage = folder.with_name(f".{folder.name}.part")
+    stage = _beside(folder, "part")
     shutil.rmtree(stage, ignore_errors=True)
     try:
-        _install(stage, interpreter, lock, environ, wheels, recipe.title)
-        kept = Kept(
-            recipe.title, interpreter.version, found, _size(stage), round(time.monotonic() - start, 1), folder.name
-        )
+        install(stage, order)
+        seconds = round(time.monotonic() - start, 1)
+        version, found = order.interpreter.version, packages(order.lock)
+        kept = Kept(order.recipe.title, version, found, _size(stage), seconds, folder.name)
         (stage / _NOTE).write_bytes(msgspec.json.encode(kept))
         shutil.rmtree(folder, ignore_errors=True)
         stage.rename(folder)
@@ -182,45 +158,6 @@ def _make(
         shutil.rmtree(stage, ignore_errors=True)
         raise
     return kept
-
-
-def _install(
-    stage: Path, interpreter: Interpreter, lock: str, environ: Mapping[str, str], wheels: Path | None, title: str
-) -> None:
-    why = f"the environment '{title}' could not be made"
-    _uv(["venv", "-q", "--python", str(interpreter.path), "--relocatable", str(stage)], environ, why, BuildFailed)
-    (stage / "lock.txt").write_text(lock)
-    command = ["pip", "install", "-q", "--python", str(stage / "bin" / "python"), "--require-hashes"]
-    # a sandboxed child cannot write byte code: without it each start would compile the libraries anew
-    command += ["--compile-bytecode", "--only-binary", ":all:", *_links(wheels), "-r", str(stage / "lock.txt")]
-    if wheels is not None:
-        try:
-            _uv([*command, "--no-index"], environ, why, BuildFailed)
-            return
-        except BuildFailed:
-            pass  # the folder does not hold everything: the rest comes from the index
-    _uv(command, environ, why, BuildFailed)
-
-
-def _uv(arguments: list[str], environ: Mapping[str, str], why: str, family: type[BadInput] | type[BuildFailed]) -> None:
-    try:
-        done = subprocess.run(
-            [uv_program(), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            env=uv_environment(environ),
-            cwd="/",
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BuildFailed(f"{why} within {_TIMEOUT_S} s: is the index reachable?") from error
-    if done.returncode:
-        raise family(f"{why}: {uv_reason(done.stderr)}")
-
-
-def _links(wheels: Path | None) -> list[str]:
-    return [] if wheels is None else ["--find-links", str(wheels)]
 
 
 def _kept(folder: Path) -> Kept | None:
@@ -235,17 +172,39 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
+def _beside(folder: Path, suffix: str) -> Path:
+    """What lies beside an environment while it is made or used: `.<key>.part`, `.lock`, `.used`."""
+    return folder.with_name(f".{folder.name}.{suffix}")
+
+
+def _use(folder: Path, stack: contextlib.ExitStack) -> None:
+    """Hold a shared lock on an environment until the stack is closed; none where a cache that has it is read-only."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = stack.enter_context(_beside(folder, "used").open("a"))
+    except OSError:
+        if _kept(folder) is None:
+            raise
+        return
+    fcntl.flock(file, fcntl.LOCK_SH)
+
+
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _alone(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
+    """Be the one who makes an environment; `waits` is called when another is at it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(folder, "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
 def _try_lock(path: Path) -> Iterator[bool]:
-    """Say whether nobody is making what a lock stands for."""
+    """Say whether nobody is making or using what a lock stands for."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -125,6 +125,9 @@ def _described(path: Path, schema: dict[str, object]) -> Saved:
             module, name = node.get("__module__"), node.get("__class__")
             if isinstance(module, str) and isinstance(name, str):
                 names.add((module, name))
+            place, function = node.get("module_path"), node.get("function")  # a function that an object holds
+            if isinstance(place, str) and isinstance(function, str):
+                names.add((place, function))
             version = node.get(pickles.VERSION_KEY)
             if isinstance(version, dict) and isinstance(version.get("content"), str):
                 versions.add(version["content"].strip('"')[:40])

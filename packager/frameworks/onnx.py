@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from columns.schema import Field, Schema
 from columns.types import ListOf, Scalar, Type
@@ -67,6 +68,8 @@ class Signature:
     ir_version: int
     opsets: Mapping[str, int]
     producer: str
+    producer_version: str
+    metadata: Mapping[str, str]
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     external: tuple[ExternalTensor, ...]
@@ -77,7 +80,15 @@ class Signature:
         sets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(self.opsets.items()))
         return f"IR {self.ir_version}, opset {sets}"
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """What the file says of its making: the program that wrote it, and `metadata_props`, bounded for a report."""
+        said = {"producer": self.producer, "producer_version": self.producer_version}
+        said |= dict(list(self.metadata.items())[:MOST_METADATA])
+        return {name[:LONGEST_NAME]: text[:LONGEST_METADATA] for name, text in said.items() if text}
 
+
+MOST_METADATA, LONGEST_METADATA = 100, 1000  # entries; characters of one
 LONGEST_NAME = 200  # characters of a field's or domain's name
 
 
@@ -96,6 +107,8 @@ def inspect(path: Path) -> Signature:
         found.ir_version,
         dict(found.opsets),
         found.producer,
+        found.producer_version,
+        dict(found.metadata),
         inputs,
         tuple(found.outputs),
         tuple(_distinct(found)),

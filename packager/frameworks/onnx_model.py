@@ -37,7 +37,8 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
     assert fields is not None  # noqa: S101 - the check before has passed
     files = _placed(source, external)
     digest = file_digest(source.model)
-    return ModelArtifact(source, "onnx", *fields, files, next(iter(files)), digest, signature.versions)
+    made = ModelArtifact(source, "onnx", *fields, files, next(iter(files)), digest, signature.versions)
+    return replace(made, training=signature.training)
 
 
 def _unzipped(source: StepSource, root: Path, cache: Path) -> tuple[StepSource, Path]:

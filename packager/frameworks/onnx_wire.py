@@ -8,6 +8,7 @@ Encoding".
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,8 @@ class OnnxFile:
 
     ir_version: int = 0
     producer: str = ""
+    producer_version: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
     opsets: dict[str, int] = field(default_factory=dict)
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
@@ -106,6 +109,10 @@ class _Walker:
                 self._found.ir_version = each.varint
             elif each.number == 2 and each.wire == _LENGTH:
                 self._found.producer = self._string(each)
+            elif each.number == 3 and each.wire == _LENGTH:
+                self._found.producer_version = self._string(each)
+            elif each.number == 14 and each.wire == _LENGTH:
+                self._metadata(each)
             elif each.number == 7 and each.wire == _LENGTH:
                 self._found.graphs += 1
                 self._graph(each, depth=0)
@@ -114,6 +121,12 @@ class _Walker:
             elif each.number == 25 and each.wire == _LENGTH:
                 self._function(each)
         return self._found
+
+    def _metadata(self, entry: _Field) -> None:
+        """An entry of metadata_props. It is for people: a model is no worse for one that is too long or no text."""
+        if entry.end - entry.start <= LONGEST_TEXT:
+            with contextlib.suppress(BadInput):
+                self._found.metadata.update([self._entry(entry)])
 
     def _graph(self, graph: _Field, depth: int) -> None:
         """GraphProto; names and values count only in the outermost, external data everywhere."""

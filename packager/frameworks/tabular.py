@@ -79,7 +79,14 @@ def inspect_tabular(kind: Tabular, source: StepSource, checklist: Checklist, cac
     checklist.require()
     assert saved is not None and declared is not None  # noqa: S101 - the checks have passed
     with checklist.check("model.environment") as found:
-        environment = ready(kind.recipe(saved), cache, os.environ, notice=checklist.notice)
+        environment = ready(
+            kind.recipe(saved),
+            cache,
+            os.environ,
+            notice=checklist.notice,
+            progress=checklist.progress,
+            wheels=source.wheels,
+        )
         found.append(f"'{environment.kept.title}', Python {environment.kept.python}")
     checklist.require()
     assert environment is not None  # noqa: S101 - as above
@@ -95,7 +102,8 @@ def inspect_tabular(kind: Tabular, source: StepSource, checklist: Checklist, cac
 
 
 def _told(saved: Saved) -> str:
-    count = f"{len(saved.globals)} names, all of them a model's" if saved.globals else "no code in it"
+    many = "1 name, a model's" if len(saved.globals) == 1 else f"{len(saved.globals)} names, all of them a model's"
+    count = many if saved.globals else "no code in it"
     version = f", saved by scikit-learn {', '.join(saved.versions)}" if saved.versions else ""
     return f"{saved.model}{version}; {count}"
 
@@ -184,11 +192,13 @@ def _parity(found: Converted, verdict: gate.Verdict, environment: Environment, g
         "reason": "compared with the original, all rows at once and one by one"
         if is_native
         else verdict.reason or "no native runtime",
+        "comparable": gate.NOT_COMPARABLE not in (verdict.reason or ""),
         "trail": list(verdict.trail),
         "original": found.model,
         "environment": environment.kept.title,
         "versions": dict(found.versions),
         "parameters": _plain(found.parameters),
+        "training": _plain(found.training),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from packager import gate
 from packager.artifact import ModelArtifact
 from packager.conversion import read_result
 from packager.environments import Environment
+from tests.frameworks.conftest import ONE_THREAD
 
 pytestmark = pytest.mark.frameworks
 
@@ -37,7 +39,8 @@ NATIVE = [
     *("xgb_forest_regressor", "booster_binary", "booster_classes", "booster_class_ids", "booster_forest_classes"),
     *("booster_forest_regressor", "booster_regressor", "booster_classes.json", "booster_classes.ubj"),
     *("xgb_logistic", "xgb_targets", "xgb_poisson", "xgb_linear", "xgb_dart"),
-    *("lgbm_binary", "lgbm_classes", "lgbm_regressor", "lgbm_text"),
+    *("lgbm_binary", "lgbm_classes", "lgbm_regressor", "lgbm_text", "lgbm_forest", "lgbm_gaps", "lgbm_categories"),
+    *("hist_classes", "hist_gaps", "piped_hist", "piped_lgbm", "piped_xgb_missing"),
 ]
 
 # model → the field in which skl2onnx is silently wrong, for inputs of 64 bits that it computes with in 32
@@ -50,11 +53,14 @@ SILENT = {
     "scaled_xgboost": "predictions",
 }
 
-# models that onnxmltools converts without an error, and wrongly: our own converter is native and right for the first
+# models that other libraries convert without an error, and wrongly: our own converters are native and right
 FAULTY = [
     *("xgb_forest_classes", "booster_forest_classes", "xgb_logistic", "xgb_targets"),
-    "lgbm_forest",
+    *("lgbm_forest", "lgbm_regressor", "lgbm_binary", "hist_boosting", "hist_classes", "decision_tree_gaps"),
 ]
+
+# of these, thresholds of 64 bits that were rounded to the nearest of 32: rows of 32 bits must show it too
+ROUNDED = {"lgbm_regressor": 10, "lgbm_binary": 30, "hist_boosting": 10, "hist_classes": 30}
 
 
 def parity(artifact: ModelArtifact) -> dict[str, Any]:
@@ -84,20 +90,50 @@ def test_a_converter_that_is_silently_wrong_is_seen(name: str, inspected: Inspec
 def test_the_gate_sees_what_another_converter_gets_wrong(
     name: str, models: Path, classic: Environment, tmp_path: Path
 ) -> None:
-    """The same rows and answers, with onnxmltools' converter in place of ours."""
-    attempts = [{"strategy": "float32"}, {"strategy": "python"}]
-    job = {"model": str(models / name), "form": "pickle", "folder": str(tmp_path), "input": None, "output": None}
-    packager = Path(packager_room.__file__).parent
-    command = [
-        classic.python,
-        Path(__file__).with_name("faulty.py"),
-        packager,
-        json.dumps({**job, "attempts": attempts}),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    verdict = gate.choose(read_result(tmp_path, models / name).attempts, 1e-5, 60)
+    """The same rows and answers, with another converter in place of ours."""
+    verdict = judged_unmended(name, None, models, classic, tmp_path)
     assert verdict.attempt.strategy == "python"
     assert "answers differently" in (verdict.reason or ""), verdict.trail
+
+
+@pytest.mark.parametrize("name", sorted(ROUNDED))
+def test_the_gate_sees_thresholds_that_were_rounded_up(
+    name: str, models: Path, classic: Environment, tmp_path: Path
+) -> None:
+    """An input of 32 bits between a threshold and its rounding goes the other way."""
+    fields = [["row", "float32", ROUNDED[name]]]
+    verdict = judged_unmended(name, fields, models, classic, tmp_path)
+    assert verdict.attempt.strategy == "python" and "answers differently" in (verdict.reason or ""), verdict.trail
+
+
+def judged_unmended(name: str, fields: Any, models: Path, classic: Environment, folder: Path) -> gate.Verdict:
+    """The gate's verdict on what the converters of `faulty.py` make of a model."""
+    attempts = [{"strategy": "float32"}, {"strategy": "python"}]
+    job = {"model": str(models / name), "form": "pickle", "folder": str(folder), "input": fields, "output": None}
+    script, room = Path(__file__).with_name("faulty.py"), Path(packager_room.__file__).parent
+    command = [classic.python, script, room, json.dumps({**job, "attempts": attempts})]
+    subprocess.run(command, check=True, capture_output=True)
+    return gate.choose(read_result(folder, models / name).attempts, 1e-5, 60)
+
+
+@pytest.mark.parametrize("name", ["hist_boosting", "hist_classes", "lgbm_regressor", "lgbm_binary"])
+def test_thresholds_of_64_bits_are_kept_whatever_the_input(name: str, inspected: Inspect) -> None:
+    """Values of the training set are thresholds: rows of 64 bits need an input of 64; those of 32 are exact in both."""
+    wide = inspected(name)
+    assert wide.spec.input["inputs"].startswith("list<float64>") and parity(wide)["strategy"] == "double"
+    narrow = inspected(name, f'[steps.input]\nrow = "list<float32>[{ROUNDED[name]}]"')
+    assert narrow.spec.runtime == "onnx" and parity(narrow)["strategy"] == "float32"
+
+
+def test_random_models_answer_like_their_originals(classic: Environment) -> None:
+    """Of each type that we convert ourselves; `python randomised.py packager 100` is the long form."""
+    room = Path(packager_room.__file__).parent
+    command = [classic.python, Path(__file__).with_name("randomised.py"), room, "3", "20"]
+    env = {**os.environ, **ONE_THREAD}
+    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)
+    assert len(told) == 17
+    for kind, (rel, flips, rows, failed) in told.items():
+        assert rel <= 1e-6 and not flips and rows > 60 and not failed, (kind, rel, flips, failed)
 
 
 @pytest.mark.parametrize("name", ["piped_xgb_forest", "piped_xgb_logistic", "piped_xgb_targets"])
@@ -114,9 +150,32 @@ def test_trees_behind_a_scaler_get_a_wide_input(inspected: Inspect) -> None:
     assert found.spec.runtime == "onnx" and found.spec.input == {"inputs": "list<float64>[30]"}
 
 
-def test_a_forest_of_lightgbm_is_not_converted(inspected: Inspect) -> None:
-    found = inspected("lgbm_forest")
-    assert found.spec.runtime == "python" and "averages its trees" in (found.reason or "")
+def test_an_original_that_answers_by_chance_is_not_comparable(inspected: Inspect) -> None:
+    found = inspected("moody")
+    assert found.spec.runtime == "python" and gate.NOT_COMPARABLE in (found.reason or "")
+    assert parity(found)["comparable"] is False
+
+
+@pytest.mark.parametrize(
+    "name, given, gives",
+    [
+        ("isotonic", {"inputs": "list<float64>[1]"}, {"predictions": "float64"}),
+        ("spline", {"inputs": "list<float64>[4]"}, {"transformed": "list<float64>[24]"}),
+        ("label_encoder", {"labels": "string"}, {"transformed": "int64"}),
+    ],
+)
+def test_what_says_little_of_its_input_is_packaged_by_what_it_takes(
+    name: str, given: dict[str, str], gives: dict[str, str], inspected: Inspect
+) -> None:
+    found = inspected(name)
+    assert (found.spec.input, found.spec.output) == (given, gives)
+    assert parity(found)["label_flips"] == 0 and parity(found)["rows"] >= 6
+
+
+@pytest.mark.parametrize("name", ["searched", "forest_of_words"])
+def test_words_gaps_and_searches_answer_equal_in_either_runtime(name: str, inspected: Inspect) -> None:
+    found = inspected(name)
+    assert parity(found)["comparable"] and parity(found)["label_flips"] == 0 and parity(found)["rows"] >= 20
 
 
 def test_columns_keep_their_names_and_words(inspected: Inspect) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -57,9 +58,9 @@ def golden(project: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     )
 
 
-def infer(url: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def infer(url: str, rows: list[dict[str, Any]], path: str = "infer") -> list[dict[str, Any]]:
     header = {"Content-Type": "application/json; format=pandas-records"}
-    request = urllib.request.Request(f"{url}/infer", json.dumps(rows).encode(), header)
+    request = urllib.request.Request(f"{url}/{path}", json.dumps(rows).encode(), header)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return [row["out"] for row in json.load(answer)]
 
@@ -97,21 +98,27 @@ def test_a_zip_of_either_layout_makes_the_same_bundle_as_the_folder(project: Pat
         (project / "edgepack.toml").write_text(toml)
 
 
-@pytest.mark.parametrize("project", [STEP, BYOP], indirect=True)
-def test_serve_answers_every_golden_row(project: Path, tmp_path: Path) -> None:
-    asked, expected = golden(project)
-    command = [*PROGRAM, "serve", str(project), "--port", "0", "--data", str(tmp_path / "data")]
+@contextlib.contextmanager
+def served(data: Path, *projects: Path) -> Iterator[str]:
+    """Serve projects as a user does; gives the agent's address."""
+    command = [*PROGRAM, "serve", *map(str, projects), "--port", "0", "--data", str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout and process.stderr
             line = process.stdout.readline()
             assert line, process.stderr.read()
-            url = line.split(" on ")[1].split()[0]
-            assert same(infer(url, asked), expected)
-            assert same(infer(url, asked[:1]), expected[:1])
+            yield line.split(" on ")[1].split()[0]
         finally:
             process.terminate()
             process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("project", [STEP, BYOP], indirect=True)
+def test_serve_answers_every_golden_row(project: Path, tmp_path: Path) -> None:
+    asked, expected = golden(project)
+    with served(tmp_path / "data", project) as url:
+        assert same(infer(url, asked), expected)
+        assert same(infer(url, asked[:1]), expected[:1])
 
 
 @pytest.fixture(scope="module")
@@ -347,6 +354,23 @@ def test_optional_inputs_may_be_null_empty_or_lists_of_nulls(tmp_path: Path) -> 
         done = edgepack("check", folder, "--json", folder=folder)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["steps"][0]["parity"]["max_abs"] == 0
+
+
+@pytest.mark.parametrize(
+    "old, new, word",
+    [
+        ("return {str}", "return {int}", "TypeError"),
+        ('(config.model_path / "code_of_mine.py").name', '(config.model_path / "gone.pkl").read_text()', "gone.pkl"),
+        ("return made", "return None", "'mine'"),
+        ("made = self.inference()", "made = self.inference(1)", "TypeError"),
+    ],
+)
+def test_a_builder_that_does_not_build_ends_with_2_and_one_line(tmp_path: Path, old: str, new: str, word: str) -> None:
+    assert old in OPTIONAL
+    folder = small(tmp_path / "p", OPTIONAL.replace(old, new), OPTIONAL_TOML)
+    done = edgepack("check", folder, folder=folder)
+    line = done.stderr.strip()
+    assert done.returncode == 2 and len(line.splitlines()) == 1 and word in line, line
 
 
 STEP_TOML = """

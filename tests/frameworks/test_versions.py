@@ -15,7 +15,7 @@ from packager.inspect import inspect_step
 from packager.project import Project
 from tests.frameworks.conftest import train
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]
 
 OLD = "1.3.0"
 

@@ -49,6 +49,13 @@ def mixed() -> Any:
     return table, ((table.age > 40) & (table.city != "Bern")).astype(int)
 
 
+def with_gaps(x: Any) -> Any:
+    """One number in ten is missing."""
+    x = x.copy()
+    x[np.random.RandomState(0).rand(*x.shape) < 0.1] = np.nan
+    return x
+
+
 # scikit-learn ---------------------------------------------------------------------------------------------------
 
 
@@ -69,6 +76,35 @@ def hist_boosting() -> Any:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     return HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(*diabetes())
+
+
+def hist_classes() -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(*cancer())
+
+
+def hist_gaps() -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    x, y = iris()
+    return HistGradientBoostingClassifier(max_iter=10, random_state=0).fit(with_gaps(x), y)
+
+
+def piped_hist() -> Any:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), HistGradientBoostingRegressor(max_iter=10, random_state=0)).fit(*diabetes())
+
+
+def decision_tree_gaps() -> Any:
+    """skl2onnx leaves out where such a tree sends missing values."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    x, y = cancer()
+    return DecisionTreeClassifier(random_state=0).fit(with_gaps(x), y)
 
 
 def scaled_forest() -> Any:
@@ -166,6 +202,61 @@ def power() -> Any:
     from sklearn.preprocessing import PowerTransformer
 
     return PowerTransformer().fit(cancer()[0])
+
+
+def label_spreading() -> Any:
+    """One that no converter knows: each answer asks all rows that it was trained with."""
+    from sklearn.semi_supervised import LabelSpreading
+
+    x, y = iris()
+    return LabelSpreading().fit(x[::5], y[::5])
+
+
+def moody() -> Any:
+    """It answers by chance."""
+    from sklearn.dummy import DummyClassifier
+
+    return DummyClassifier(strategy="uniform").fit(*iris())
+
+
+def isotonic() -> Any:
+    """One column, and NaN for what lies outside of it."""
+    from sklearn.isotonic import IsotonicRegression
+
+    x, y = iris()
+    return IsotonicRegression().fit(x[:, 0], y)
+
+
+def spline() -> Any:
+    from sklearn.preprocessing import SplineTransformer
+
+    return SplineTransformer(n_knots=4).fit(iris()[0])
+
+
+def label_encoder() -> Any:
+    from sklearn.preprocessing import LabelEncoder
+
+    return LabelEncoder().fit(["Bern", "Basel", "Genève"])
+
+
+def searched() -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+
+    return GridSearchCV(LogisticRegression(max_iter=300), {"C": [0.1, 1.0]}, cv=2).fit(*iris())
+
+
+def forest_of_words() -> Any:
+    """Strings, gaps and categories, for an estimator that takes none of them itself."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    x, y = mixed()
+    words = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    parts = ColumnTransformer([("words", words, ["city", "plan"])], remainder="passthrough")
+    return make_pipeline(parts, RandomForestClassifier(5, random_state=0)).fit(x, y)
 
 
 def skops_forest() -> Any:
@@ -323,6 +414,18 @@ def piped_xgb_targets() -> Any:
     return make_pipeline(MaxAbsScaler(), XGBRegressor(n_estimators=8)).fit(x, np.column_stack([y, -2 * y]))
 
 
+def piped_xgb_missing() -> Any:
+    """A number that stands for a missing value, behind a step that leaves numbers as they are."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MaxAbsScaler
+    from xgboost import XGBClassifier
+
+    x, y = cancer()
+    x = x / np.abs(x).max(axis=0)  # scaled by one from now on
+    x[::5, 3], x[1::9, 20] = -1.0, 1.0
+    return make_pipeline(MaxAbsScaler(), XGBClassifier(n_estimators=10, missing=-1.0)).fit(x, y)
+
+
 def _booster(rows: Any, rounds: int = 10, **settings: Any) -> Any:
     import xgboost
 
@@ -357,6 +460,30 @@ def lgbm_forest() -> Any:
         boosting_type="rf", n_estimators=8, verbose=-1, bagging_freq=1, bagging_fraction=0.6, feature_fraction=0.6
     )
     return made.fit(*diabetes())
+
+
+def lgbm_gaps() -> Any:
+    from lightgbm import LGBMClassifier
+
+    x, y = cancer()
+    return LGBMClassifier(n_estimators=8, verbose=-1).fit(with_gaps(x), y)
+
+
+def lgbm_categories() -> Any:
+    from lightgbm import LGBMRegressor
+
+    draw = np.random.RandomState(0)
+    x = np.column_stack([draw.randint(0, 30, 400), draw.rand(400)])
+    made = LGBMRegressor(n_estimators=8, verbose=-1, min_data_per_group=5)
+    return made.fit(x, np.sin(x[:, 0]) + x[:, 1], categorical_feature=[0])
+
+
+def piped_lgbm() -> Any:
+    from lightgbm import LGBMClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LGBMClassifier(n_estimators=8, verbose=-1)).fit(*cancer())
 
 
 def lgbm_text() -> Any:

@@ -14,6 +14,7 @@ from edgepack import launch
 from edgepack.commands import program
 from oci.tar import read_tar
 from tests import make
+from tests.packager.test_wheels import NO_INDEX
 
 WINE = Path(__file__).parents[2] / "examples/wine-line"
 
@@ -44,6 +45,8 @@ def test_check_prints_exactly_the_promised_object(capsys: pytest.CaptureFixture[
     }
     assert set(step["parity"]) == {"rows", "max_abs", "max_rel", "label_flips"}
     assert step["parity"]["rows"] == 178
+    code, out, err = run(capsys, "check", WINE)
+    assert (code, err) == (0, "") and out.count("step 'wine-line' runs in onnx\n") == 1
 
 
 def test_check_lists_what_failed_and_ends_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +59,32 @@ def test_check_lists_what_failed_and_ends_with_two(tmp_path: Path, capsys: pytes
     assert failed[0]["description"] in err
     code, out, err = run(capsys, "check", path)
     assert code == 2 and "FAIL model.version" in out and "fix: " in out
+    assert failed[0]["description"] in err and failed[0]["description"] not in out, "said once"
+
+
+def test_a_second_refusal_stands_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error line has room for the first."""
+    path = make.project(
+        tmp_path / "p",
+        toml='[[steps]]\nmodel = "model.onnx"\n[validations]\nv = "out.nothing > 1"\nw = "out.neither > 1"\n',
+    )
+    code, out, err = run(capsys, "check", path)
+    assert (code, err.count("\n")) == (2, 1) and "nothing" in err and "neither" not in err
+    assert "neither" in out and "nothing" not in out and out.count("FAIL") == 2
+
+
+def test_a_folder_of_wheels_that_lacks_something_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in {**NO_INDEX, "UV_CACHE_DIR": str(tmp_path / "uv"), "EDGEPACK_CACHE": str(tmp_path / "c")}.items():
+        monkeypatch.setenv(key, value)
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x02csklearn.linear_model._base\nLinearRegression\n)\x81.")
+    (tmp_path / "wheels").mkdir()
+    for verb in ("check", "init"):
+        code, _, err = run(capsys, verb, tmp_path / "m.pkl", "--wheels", tmp_path / "wheels")
+        *notices, line = err.splitlines()
+        assert code == 2 and "it lacks cloudpickle " in line and "scikit-learn " in line, err
+        assert ["making the environment 'classic' once" in each for each in notices] == [True]
 
 
 @pytest.mark.parametrize("verb", ["check", "bundle", "inspect"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from columns.schema import Schema
-from packager.golden import LARGEST_ROW, Recipe, made_rows, recipes
+from edgepack.errors import BadInput
+from packager.golden import LARGEST_ROW, Recipe, check_tolerance, made_rows, recipes
 
 SCHEMA = Schema.parse(
     {"x": "list<float32>[3]", "n": "int64", "s": "string", "b": "bool", "free": "list<list<float16>>"}
@@ -50,3 +51,20 @@ def test_rows_that_would_fill_the_memory_are_not_made() -> None:
     assert recipes(Schema.parse({"x": f"list<float32>[{LARGEST_ROW + 1}]"})) == []
     assert all(recipe.free_axis < 200 for recipe in recipes(Schema.parse({"x": "list<list<list<float32>>>"})))
     assert made_rows(Schema.parse({"x": "list<float32>[150000]"}), "", RECIPE).rows == 2
+
+
+OUTPUTS = [Schema.parse({"tensor": "list<float32>[2]"}), Schema.parse({"score": "float32", "label": "string"})]
+
+
+def test_tolerances_are_of_fields_that_some_step_gives() -> None:
+    check_tolerance({"score": 1e-3, "tensor": 1e-4}, OUTPUTS)
+    check_tolerance(1e-3, OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    "name, hint", [("scor", "is it 'score'"), ("zzz", "there is tensor, score, label"), ("", "there is")]
+)
+def test_a_tolerance_of_an_unknown_field_is_refused_by_name(name: str, hint: str) -> None:
+    with pytest.raises(BadInput, match=f"tolerance names '{name}', which no step gives: {hint}") as refused:
+        check_tolerance({"score": 1e-3, name: 1e-3}, OUTPUTS)
+    assert refused.value.field == f"golden.tolerance.{name}"

@@ -82,7 +82,7 @@ def test_compression_hides_nothing(packing: Any, tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_not_unpacked_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packager.pickles.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("packager.pickles.packed.MOST_BYTES", 1 << 20)
     data = pickle.dumps(bytes(8 << 20), 4)
     with pytest.raises(BadInput, match="unpacks to more than"):
         scan(written(tmp_path, zlib.compress(data)))

@@ -106,6 +106,7 @@ def test_rows_that_an_earlier_run_kept_are_used_again(tmp_path: Path) -> None:
         (STEP + "[log]\nmax_bytes = '1 GB'", "log.max_bytes: size '1 GB'"),
         (STEP + "[log]\nmax_value_bytes = -1", "log.max_value_bytes"),
         (STEP + "[resources]\nreplicas = 0", "resources.replicas"),
+        (STEP + "[resources]\nreplicas = 65", "resources.replicas"),
         (STEP + "[resources]\ncpus = nan", "resources.cpus"),
         (STEP + "[golden]\ntolerance = -1.0", "golden.tolerance"),
         (STEP + "[golden]\ntolerance = 'x'", "golden.tolerance: expected 'float'"),
@@ -180,3 +181,12 @@ def test_a_toml_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (folder / "edgepack.toml").write_bytes(b"#" * (2 << 20))
     with pytest.raises(BadInput, match="larger"):
         Project.open(folder)
+
+
+def test_a_folder_of_code_alone_says_how_it_becomes_a_project(tmp_path: Path) -> None:
+    (tmp_path / "step.py").touch()
+    with pytest.raises(BadInput, match=rf"has no edgepack\.toml: .*: edgepack init '{tmp_path.name}'$"):
+        Project.open(tmp_path)
+    (tmp_path / "step.py").unlink()
+    with pytest.raises(BadInput, match=r"or the path of a model file$"):
+        Project.open(tmp_path)

@@ -39,3 +39,13 @@ def test_a_change_since_the_commit_is_told(tmp_path: Path) -> None:
     git(tmp_path, "commit", "-m", "one")
     (tmp_path / "a").write_text("2")
     assert provenance(tmp_path, [])["has_changes"] is True
+
+
+def test_what_an_onnx_file_says_of_its_making_is_told(tmp_path: Path) -> None:
+    model = make.linear()
+    model.producer_name, model.producer_version = "trainer", "7.1"
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "epochs", "12"
+    found = package(Project.open(make.save(model, tmp_path / "m.onnx")), [host_target()])
+    told = found.parity["provenance"]["models"]["m"]["training"]
+    assert told == {"producer": "trainer", "producer_version": "7.1", "epochs": "12"}

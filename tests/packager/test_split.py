@@ -61,8 +61,9 @@ def test_a_model_with_a_shadow_is_packaged_with_both(tmp_path):
     packaged = package(project(tmp_path, toml), [host_target()], cache=tmp_path / "cache")
     pipeline = opened(tmp_path, packaged)
     outcome = pipeline.infer(packaged_rows(pipeline))
-    assert list(outcome.shadows) == ["challenger"]
-    assert not np.array_equal(outcome.shadows["challenger"]["y"], outcome.outputs["y"])
+    shadows = pipeline.shadows(outcome)
+    assert list(shadows) == ["challenger"]
+    assert not np.array_equal(shadows["challenger"]["y"], outcome.outputs["y"])
     pipeline.close()
 
 

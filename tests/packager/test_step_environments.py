@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from arch.catalog import Catalog
 from arch.target import Target, host_target
 from arch.traits import traits_of
-from bundle.pipeline import PipelineSpec, RoutingSpec
 from columns.schema import Schema
 from edgepack.errors import BadInput
-from packager import step_environments, wheels
+from packager import wheels
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.project import StepSource
@@ -43,19 +43,33 @@ def step(name: str, *requirements: str) -> ModelArtifact:
     )
 
 
+JETSON = Target("arm", "jetson")
+
+
 @pytest.fixture
 def step_wheels(tmp_path: Path) -> StepWheels:
+    return opened(tmp_path)
+
+
+def opened(tmp_path: Path, catalog: Catalog | None = None) -> StepWheels:
+    """Wheels of `pure` for all, and of `native` in other versions for x86 and arm, for Python 3.10 and 3.11."""
     local = tmp_path / "wheels"
     make_wheel(local, "pure", "1.2")
     for tag, version in (("x86_64", "3.1"), ("aarch64", "3.0")):
-        for python in {"cp311", f"cp3{sys.version_info.minor}"}:  # the target's, and this machine's for the trial
+        for python in {"cp310", "cp311", f"cp3{sys.version_info.minor}"}:  # the targets', and that of the trial here
             make_wheel(local, "native", version, {"native.py": b""}, f"{python}-{python}-manylinux_2_28_{tag}")
-    (tmp_path / "project").mkdir()
-    return StepWheels(tmp_path / "project", tmp_path / "cache", WheelSource(local), NO_INDEX)
+    make_wheel(local, "intel", "1.0", {"intel.py": b""}, "py3-none-manylinux_2_28_x86_64")
+    (tmp_path / "project").mkdir(exist_ok=True)
+    return StepWheels(tmp_path / "project", tmp_path / "cache", WheelSource(local), NO_INDEX, catalog)
 
 
 def resolved(step_wheels: StepWheels, *steps: ModelArtifact, here: bool = False) -> StepEnvironments:
     return resolve_environments(steps, [X86, ARM], step_wheels, Checklist(), here=here)
+
+
+def pythons(found: Mapping[Target, list[ModelArtifact]]) -> dict[str, set[str]]:
+    """The Pythons of a target's workers."""
+    return {str(target): {each.worker.python for each in steps if each.worker} for target, steps in found.items()}
 
 
 def test_each_target_gets_the_wheels_of_each_step(step_wheels: StepWheels) -> None:
@@ -67,38 +81,51 @@ def test_each_target_gets_the_wheels_of_each_step(step_wheels: StepWheels) -> No
     ]
     assert len(found.wheels[X86]) == 2
     here = f"cp3{sys.version_info.minor}"
-    assert sorted(found.trial) == sorted(name.replace("cp311", here) for name in found.wheels[host_target()])
-    workers = [each.worker for each in found.steps]
+    assert sorted(found.trial_wheels) == sorted(name.replace("cp311", here) for name in found.wheels[host_target()])
+    workers = [each.worker for each in found.steps(ARM)]
     assert workers[1] is None
-    assert [worker.requirements for worker in workers if worker] == [("native",), ("pure==1.2",)]
+    assert [worker.requirements for worker in workers if worker] == [("native==3.0",), ("pure==1.2",)]
     assert found.report["one"]["arm/none"] == {"python": "3.11", "wheels": {"native": "3.0"}, "changes": []}
 
 
 def test_a_pipeline_without_workers_needs_nothing(step_wheels: StepWheels) -> None:
     found = resolved(step_wheels, step("plain"))
-    assert (found.wheels, found.trial, found.report) == ({}, {}, {})
+    assert (found.wheels, found.trial_wheels, found.report) == ({ARM: {}, X86: {}}, {}, {})
     assert found.targets == [ARM, X86]
+
+
+def test_each_target_has_wheels_for_its_own_python(tmp_path: Path) -> None:
+    """A target file may name another Python: JetPack 6 has 3.10."""
+    own = tmp_path / "targets"
+    own.mkdir()
+    (own / "arm-none.toml").write_text('target = "arm/none"\npython = "3.10"\n')
+    found = resolved(opened(tmp_path, Catalog.read([own])), step("one", "native"))
+    assert list(found.wheels[ARM]) == ["wheels/one/native-3.0-cp310-cp310-manylinux_2_28_aarch64.whl"]
+    assert list(found.wheels[X86]) == ["wheels/one/native-3.1-cp311-cp311-manylinux_2_28_x86_64.whl"]
+    assert pythons({each: found.steps(each) for each in (ARM, X86)}) == {"arm/none": {"3.10"}, "x86/none": {"3.11"}}
+    assert found.report["one"]["arm/none"]["python"] == "3.10"
+
+
+def test_a_step_sees_nothing_of_the_base_so_nothing_is_left_out_of_its_wheels(tmp_path: Path) -> None:
+    """The base of arm/aio brings numpy for the agent; jetson's leaves out what onnxruntime's tools need."""
+    make_wheel(tmp_path / "wheels", "sympy", "1.0")
+    source = opened(tmp_path)
+    found = resolve_environments([step("one", "sympy", "native")], [JETSON], source, Checklist())
+    assert {path.split("/")[-1].split("-")[0] for path in found.wheels[JETSON]} == {"sympy", "native"}
+    frozen = StepWheels(tmp_path / "project", tmp_path / "cache", WheelSource(None, frozen=True), NO_INDEX)
+    again = frozen.obtain("one", ["sympy", "native"], "exact", JETSON)
+    assert again.python == "3.10" and len(again.wheels) == 2
 
 
 def test_what_this_program_serves_is_for_its_own_interpreter(
     step_wheels: StepWheels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(traits_of(host_target()), python="3.13")
-    for module in (wheels, step_environments):
-        monkeypatch.setattr(module, "host_traits", lambda: other)
-    spec = [resolved(step_wheels, step("two", "pure==1.2"), here=here).steps[0].spec for here in (True, False)]
-    assert [each.worker.python for each in spec if each.worker] == ["3.13", "3.11"]
-    trial = resolved(step_wheels, step("two", "pure==1.2")).for_trial(PipelineSpec("p", [spec[1]]))
-    assert trial.steps[0].worker is not None and trial.steps[0].worker.python == "3.13"
-
-
-def test_models_of_a_split_are_run_in_the_trial_too(step_wheels: StepWheels) -> None:
-    found = resolved(step_wheels, step("two", "pure==1.2"))
-    model = found.steps[0].spec
-    routed = msgspec.structs.replace(step("plain").spec, routing=RoutingSpec({"two": model}, shadow=["two"]))
-    routing = replace(found, trial_python="3.13").for_trial(PipelineSpec("p", [routed])).steps[0].routing
-    assert routing is not None and routing.models["two"].worker is not None
-    assert routing.models["two"].worker.python == "3.13"
+    monkeypatch.setattr(wheels, "host_traits", lambda: other)
+    found = [resolved(step_wheels, step("two", "pure==1.2"), here=here) for here in (True, False)]
+    said = [each.worker.python for one in found for each in one.steps(host_target()) if each.worker]
+    assert said == ["3.13", "3.11"]
+    assert [each.worker.python for each in found[1].trial_steps if each.worker] == ["3.13"]
 
 
 def test_a_requirement_without_a_wheel_is_a_failed_check(step_wheels: StepWheels) -> None:
@@ -108,13 +135,19 @@ def test_a_requirement_without_a_wheel_is_a_failed_check(step_wheels: StepWheels
     assert [(check.key, check.passed) for check in checklist.checks] == [("model.wheels", False)]
 
 
-def test_targets_of_two_pythons_are_packaged_one_by_one(
-    step_wheels: StepWheels, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def other(target: Target) -> object:
-        return replace(traits_of(target), python="3.10") if target == ARM else traits_of(target)
+def test_a_target_that_nobody_asked_for_is_left_out_where_there_is_no_wheel(step_wheels: StepWheels) -> None:
+    found = resolve_environments([step("one", "intel")], [X86, ARM], step_wheels, Checklist(), asked=[X86])
+    assert found.targets == [X86] and list(found.wheels) == [X86]
+    assert found.notes[0].startswith("the bundle has nothing for arm/none: ") and "intel" in found.notes[0]
+    with pytest.raises(BadInput, match="intel"):
+        resolve_environments([step("one", "intel")], [X86, ARM], step_wheels, Checklist(), asked=[X86, ARM])
 
-    monkeypatch.setattr(step_environments, "traits_of", other)
-    with pytest.raises(BadInput, match=r"arm/none has Python 3\.10, x86/none has 3\.11.*one by one"):
-        resolve_environments([step("two", "pure")], [X86, ARM], step_wheels, Checklist())
-    assert resolve_environments([step("plain")], [X86, ARM], step_wheels, Checklist()).targets == [ARM, X86]
+
+def test_a_target_that_the_lock_has_is_never_left_out(tmp_path: Path) -> None:
+    """An index that is away for a moment must not give another bundle."""
+    resolved(opened(tmp_path), step("one", "native"))
+    (tmp_path / "wheels/native-3.0-cp311-cp311-manylinux_2_28_aarch64.whl").unlink()
+    (tmp_path / "wheels/native-3.0-cp310-cp310-manylinux_2_28_aarch64.whl").unlink()
+    emptied = StepWheels(tmp_path / "project", tmp_path / "other", WheelSource(tmp_path / "wheels"), NO_INDEX)
+    with pytest.raises(BadInput, match="native"):
+        resolve_environments([step("one", "native")], [X86, ARM], emptied, Checklist(), asked=[X86])

@@ -6,6 +6,7 @@ import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,17 @@ from tests import make
 from tests.packager.test_archives import zipped
 from tests.packager.test_custom import CODE
 from tests.packager.test_onnx import external
+from tests.packager.test_pickles import ROUTES
 from tests.packager.test_python_step import GOOD
 
+SECOND_BUILDER = """
+from mac.inference.creation import InferenceBuilder
+
+class Second(InferenceBuilder):
+    inference = None
+
+    def create(self, config): ...
+"""
 FIELDS = '[steps.input]\nx = "float32"\n[steps.output]\ntensor = "list<float32>[1]"\n'
 MARK = "executed"
 LEAVES_A_MARK = f"import pathlib\npathlib.Path(__file__).with_name({MARK!r}).touch()\n{GOOD}"
@@ -83,6 +93,11 @@ def test_a_project_that_does_not_fit_its_code_says_what_to_mend(
         ({"a.py": "x = 1\n"}, "neither process_data"),
         ({"a.py": GOOD + CODE}, "both process_data and an InferenceBuilder"),
         ({"a.py": CODE.replace("(InferenceBuilder)", "")}, "no class that extends InferenceBuilder"),
+        ({"a.py": CODE.replace("(Inference)", "")}, "no class that extends Inference"),
+        ({"a.py": CODE, "b.py": CODE}, "2 classes that extend Inference of mac.inference, 'Clusters' in a.py"),
+        ({"a.py": CODE, "b.py": SECOND_BUILDER}, "2 classes that extend InferenceBuilder"),
+        ({"a.py": CODE.replace("expected_model_types", "types")}, "lacks `expected_model_types`"),
+        ({"top/a.py": GOOD, "top/lib/b.py": GOOD}, "in a.py:10 and lib/b.py:10: expected exactly one"),
         ({"a.py": GOOD, "requirements.txt": "--index-url http://example.org\n"}, "option"),
         ({"a.py": GOOD, "requirements.txt": "numpy @ http://example.org/n.whl\n"}, "address"),
         ({"a.py": GOOD, "../b.py": ""}, "plain relative paths"),
@@ -97,6 +112,35 @@ def test_an_upload_that_is_not_one_is_refused(
 ) -> None:
     folder = project(tmp_path / "p", FIELDS)
     zipped(folder / "step.zip", members)
+    assert word in refused(folder, capsys)
+
+
+@pytest.mark.parametrize("route", ["os.system", "builtins.exec", "numpy.load", "attribute of a class"])
+def test_a_malicious_pickle_is_refused_and_nothing_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], route: str, cache: Path
+) -> None:
+    folder = project(tmp_path / "p", "")
+    (folder / "step.zip").write_bytes(ROUTES[route].replace(b"{path}", str(folder / MARK).encode()))
+    assert "pickle 'step.zip' names '" in refused(folder, capsys)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "row, word",
+    [
+        ({"in.tensor": [1.0, "one", 2.0]}, "field 'tensor[1]': expected float32, found 'one'"),
+        ({"in.tensor": [1.0, None, 2.0]}, "found null"),
+        ({"in.tensor": [1.0, [2.0], 3.0]}, "found a list of 1"),
+        ({"in.tensor": [1.0]}, "tensor"),
+        ({"in.other": [1.0, 2.0, 3.0]}, "'other'"),
+        ({"in.tensor": [1.0, 2.0, 3.0], "out.y": ["a"]}, "field 'y[0]': expected float32, found 'a'"),
+    ],
+)
+def test_golden_rows_of_mixed_or_other_types_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any], word: str
+) -> None:
+    (tmp_path / "p").mkdir()
+    folder = make.project(tmp_path / "p", golden=[row])
     assert word in refused(folder, capsys)
 
 

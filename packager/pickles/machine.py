@@ -1,174 +1,26 @@
-"""What a pickle says about itself: the globals it names, the class of its outermost object, embedded versions.
+"""A small machine that follows stack and memo of a pickle with symbols in place of objects.
 
-Nothing is executed: pickletools names the opcodes, and a small machine below follows stack and memo with symbols in
-place of objects. (Reading "the last two strings" instead of the memo mis-names globals that are used twice.) joblib's
-files are the same stream with the bytes of arrays between the opcodes, perhaps compressed as a whole.
+Reading "the last two strings" instead of the memo would mis-name globals that are used twice. joblib's files are the
+same stream with the bytes of arrays between the opcodes.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import pickletools
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
 from typing import IO, Any
 
-from edgepack.errors import BadInput
-from packager.convert.allowed import is_allowed, shown
+from packager.pickles.symbols import ARRAY, Global, Made, Scan
 
 MOST_OPCODES = 20_000_000
-MOST_BYTES = 8 << 30  # of a compressed file, unpacked
 VERSION_KEY = "_sklearn_version"
 _PIECE = 1 << 20
-_ARRAY = ("joblib.numpy_pickle", "NumpyArrayWrapper")
-_OPENERS: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
-    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
-    (b"BZh", bz2.BZ2File),
-    (b"\xfd7zXZ", lzma.LZMAFile),
-    (b"\x5d\x00", lzma.LZMAFile),
-)
-_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-
-
-@dataclass(frozen=True)
-class Global:
-    """A name that the stream asks the unpickler to look up."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return ".".join(shown(self.module, self.name))
-
-
-@dataclass
-class Made:
-    """An object that unpickling would make: of what, with which arguments and state."""
-
-    what: Any
-    args: Any = None
-    state: Any = None
-
-
-@dataclass
-class Scan:
-    """What was found. `top` is the class of the outermost object, where it is one."""
-
-    globals: set[Global] = field(default_factory=set)
-    versions: set[str] = field(default_factory=set)
-    odd: list[str] = field(default_factory=list)
-    top: Global | None = None
-    protocol: int = 0
-    opcodes: int = 0
-
-    @property
-    def is_joblib(self) -> bool:
-        """Whether joblib wrote it, so that pickle alone cannot read it."""
-        return Global(*_ARRAY) in self.globals
-
-    @property
-    def refused(self) -> list[str]:
-        """What it names and a trained model does not need."""
-        names = sorted(str(each) for each in self.globals if not is_allowed(each.module, each.name))
-        return [*names, *self.odd]
-
-
-def scan(path: Path) -> Scan:
-    """Read a pickle or joblib file. Raises BadInput for what is none, is cut short or is packed without end."""
-    found = Scan()
-    with path.open("rb") as raw, _unpacked(raw) as file:
-        try:
-            found.top = _class_of(_Machine(file, found).run())
-        except (ValueError, IndexError, KeyError, TypeError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-            raise BadInput(
-                f"'{path.name}' is not a whole pickle: {str(error)[:200] or type(error).__name__}"
-            ) from error
-        except (RecursionError, MemoryError, AttributeError) as error:
-            raise BadInput(f"'{path.name}' is a pickle that does not read: {type(error).__name__}") from error
-    return found
-
-
-def check(path: Path, found: Scan) -> None:
-    """Raise BadInput, naming the first of them, when a pickle names what a trained model does not need."""
-    if found.refused:
-        more = f" and {len(found.refused) - 1} more" if len(found.refused) > 1 else ""
-        raise BadInput(
-            f"pickle '{path.name}' names '{found.refused[0]}'{more}: not loaded; expected only what scikit-learn, "
-            "XGBoost, LightGBM and numpy save, package code of your own as framework 'custom'"
-        )
-
-
-def is_packed(head: bytes) -> bool:
-    """Whether a file begins like one that joblib compressed."""
-    return head.startswith(_ZLIB) or any(head.startswith(magic) for magic, _ in _OPENERS)
-
-
-class _Zlib(io.RawIOBase):
-    """A zlib stream as a file."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._engine, self._rest = file, zlib.decompressobj(), b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest and not self._engine.eof:
-            data = self._engine.unconsumed_tail or self._file.read(_PIECE)
-            if not data:
-                raise ValueError("its compressed bytes end early")
-            self._rest = self._engine.decompress(data, _PIECE)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
-
-
-class _Counted(io.RawIOBase):
-    """A file that gives no more than so many bytes."""
-
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self._file, self._left, self._name = file, MOST_BYTES, name
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        self._left -= len(data)
-        if self._left < 0:
-            raise BadInput(f"'{self._name}' unpacks to more than {MOST_BYTES} bytes: save it without compression")
-        buffer[: len(data)] = data
-        return len(data)
-
-
-class _Stream(io.BufferedReader):
-    """Buffered; it tells no position, because what is unpacked has none that pickletools could use."""
-
-    def tell(self) -> int:
-        return 0
-
-
-def _unpacked(raw: IO[bytes]) -> IO[bytes]:
-    head = raw.read(8)
-    raw.seek(0)
-    if not is_packed(head):
-        return raw
-    opened: Any = _Zlib(raw) if head.startswith(_ZLIB) else None
-    for magic, opener in _OPENERS:
-        if head.startswith(magic):
-            opened = opener(raw)
-    return _Stream(_Counted(opened, Path(str(raw.name)).name), _PIECE)
 
 
 _MARK = object()
 
 
-class _Machine:
+class Machine:
     """Follows one stream. Symbols stand for objects; values that names and states are made of are kept."""
 
     def __init__(self, file: IO[bytes], found: Scan) -> None:
@@ -284,7 +136,7 @@ class _Machine:
         made = self._stack[-1]
         if isinstance(made, Made):
             made.state = state
-            if made.what == Global(*_ARRAY):
+            if made.what == Global(*ARRAY):
                 self._skip_array(state)
 
     def _odd(self, _: Any) -> None:
@@ -368,7 +220,7 @@ class _Machine:
         """The bytes of an array lie in the stream: a padding where there is one, then as many as shape and type say."""
         dtype, shape = state["dtype"], state["shape"]
         if _is_object(dtype):
-            _Machine(self._file, self._found).run()
+            Machine(self._file, self._found).run()
             return
         count = 1
         for size in shape:
@@ -405,13 +257,3 @@ def _exactly(file: IO[bytes], count: int) -> bytes:
     if len(data) != count:
         raise ValueError("it ends in the middle of an array")
     return data
-
-
-def _class_of(made: Any) -> Global | None:
-    """The class of a symbol; `copyreg._reconstructor(cls, …)` is protocol 0 and 1 for an object of `cls`."""
-    if not isinstance(made, Made):
-        return None
-    if made.what == Global("copyreg", "_reconstructor") or made.what == Global("copy_reg", "_reconstructor"):
-        what = made.args[0] if isinstance(made.args, (tuple, list)) and made.args else None
-        return what if isinstance(what, Global) else None
-    return made.what if isinstance(made.what, Global) else None
