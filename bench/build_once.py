@@ -16,7 +16,7 @@ from pathlib import Path
 import buildx.docker_build
 from arch.target import Target, plain_targets
 from buildx import Options, Quiet, Workplace, build
-from buildx.dockerfile import RECIPE, Recipe
+from buildx.dockerfile import RECIPE, Recipe, Workshop
 from edgepack.commands.cache import cache_folder
 from packager.package import package
 from packager.project import Project
@@ -33,12 +33,12 @@ runpy.run_module("pip", run_name="__main__")
 class EmulatedRecipe(Recipe):
     """What a Dockerfile does that installs with pip on the target's platform: every RUN is emulated."""
 
-    def _cross_stages(self) -> Iterator[str]:
+    def _cross_stages(self, workshop: Workshop) -> Iterator[str]:
         yield "FROM scratch AS workshop"
         yield from (f"ADD {path} /" for path in self.base)
         yield f"COPY {RECIPE}/ /{RECIPE}/"
         yield f"ENV PYTHONPATH=/{RECIPE} PYTHONDONTWRITEBYTECODE=1"
-        for stage in self.stages:
+        for stage in workshop.stages:
             how = "bytecode" if self.bytecode else "plain"
             command = [self.place.python, "-s", "-m", "buildx.workshop", "/given", "/out", self.place.site, how]
             if stage.name != "agent":

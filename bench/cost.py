@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_SCHEDULED = 2  # of a process's CPU clock: clock_getcpuclockid(3), which Python has for threads only
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -33,9 +35,8 @@ def run(command: list[str], env: dict[str, str] | None = None) -> Cost:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds that a running process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU seconds that a running process has used so far, all threads, to the nanosecond (proc(5) counts in 10 ms)."""
+    return time.clock_gettime((~pid << 3) | _SCHEDULED)
 
 
 def tree_cpu_seconds(pid: int) -> float:

@@ -1,11 +1,15 @@
-"""What it costs that a python step runs in a worker: the same function in this process and behind the socket."""
+"""What it costs that a python step runs in a worker: the same function in this process and behind the socket; and what
+replicas gain for a step that computes.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,8 @@ from bench.cost import cpu_seconds
 from bench.table import Figure
 from columns.columns import Columns
 from columns.schema import Schema
-from runtimes.worker import Job, Worker
+from runtimes.replicas import Replicas
+from runtimes.worker import Job, Limits, Worker
 
 FIELDS, BATCH = 29, 50_000
 STEP = """\
@@ -24,6 +29,18 @@ from mac.types import InferenceData
 def process_data(input_data: InferenceData) -> InferenceData:
     return {"y": input_data["x"].max(axis=1)}
 """
+
+COMPUTING = """\
+import numpy as np
+from mac.types import InferenceData
+
+def process_data(input_data: InferenceData) -> InferenceData:
+    total = 0
+    for number in range(100_000):
+        total += number % 7
+    return {"y": input_data["x"][:, 0] * float(total)}
+"""
+CLIENTS, SECONDS = 4, 3.0
 
 
 def measure_worker() -> list[Figure]:
@@ -44,7 +61,49 @@ def measure_worker() -> list[Figure]:
                 Figure(f"python step in a worker, {name}, rows a second", rows / asked, "rows/s"),
             ]
         figures.append(Figure("worker after the load, PSS", worker.pss_bytes / 2**20, "MiB"))
-    return figures
+    return [*figures, *_measure_replicas()]
+
+
+def _measure_replicas() -> list[Figure]:
+    """A step that computes for some milliseconds, asked by four clients at once, with one process and with two."""
+    figures, rates = [], []
+    for count in (1, 2):
+        with tempfile.TemporaryDirectory() as place, _replicas(Path(place), count) as replicas:
+            row = Columns(replicas.job.input, {"x": np.ones((1, FIELDS), np.float32)}, 1)
+            alone = _seconds(partial(replicas.infer, row), 100)
+            rates.append(_rate(partial(replicas.infer, row)))
+            memory = sum(worker.pss_bytes for worker in replicas.workers) / 2**20
+        name = f"computing step, {count} replica{'s' if count > 1 else ''}"
+        figures += [
+            Figure(f"{name}, one row alone", 1e3 * alone, "ms"),
+            Figure(f"{name}, 4 clients", rates[-1], "requests/s"),
+            Figure(f"{name}, PSS of all", memory, "MiB"),
+        ]
+    return [*figures, Figure("2 replicas ÷ 1, requests", rates[1] / rates[0], "x")]
+
+
+@contextmanager
+def _replicas(place: Path, count: int) -> Iterator[Replicas]:
+    (place / "step.py").write_text(COMPUTING)
+    takes, gives = Schema.parse({"x": f"list<float32>[{FIELDS}]"}), Schema.parse({"y": "float64"})
+    job = Job("bench", "step", place, takes, gives, (Path(np.__file__).parents[1],))
+    with closing(Replicas.start(job, Limits(threads=1), count, scratch=place / "scratch")) as replicas:
+        yield replicas
+
+
+def _rate(what: Callable[[], object]) -> float:
+    """Requests a second of four clients, each of which asks again as soon as it is answered."""
+    until = time.perf_counter() + SECONDS
+
+    def ask(_: int) -> int:
+        count = 0
+        while time.perf_counter() < until:
+            what()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        return sum(clients.map(ask, range(CLIENTS))) / SECONDS
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from buildx.debian import Package, PackagesIndex
 from buildx.fetch import Gone, Wanted, fetch, fetch_all, read_url
 from buildx.mirror import Mirror
 from buildx.report import Report
-from edgepack.errors import BuildFailed, NotTrusted
+from edgepack.errors import BuildFailed, NotTrusted, Unreachable
 
 _GPGV_TIMEOUT_S = 30
 
@@ -89,7 +89,13 @@ class DebianArchive:
 
     def _release(self, mirror: Mirror, release: str) -> str:
         """The text of a release file, as far as it is signed."""
-        data = read_url(f"{mirror.uri}/dists/{release}/InRelease")
+        try:
+            data = read_url(f"{mirror.uri}/dists/{release}/InRelease")
+        except Unreachable as error:
+            raise Unreachable(
+                f"{error}; a base that edgepack.lock names and the cache holds is built on without a mirror, and so is "
+                "one that --base gives"
+            ) from error
         if self._gpgv and mirror.keyring.is_file():
             data = _signed_part(self._gpgv, mirror.keyring, data)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,15 +31,13 @@ class Created:
 
 def created_for(project: Path, environ: Mapping[str, str]) -> Created:
     """SOURCE_DATE_EPOCH, else the last commit that touched the project, else a fixed date."""
-    seconds, revision = _last_commit(project)
+    seconds, revision, why_not = _last_commit(project)
     given = environ.get("SOURCE_DATE_EPOCH", "").strip()
     if given:
         return Created(_moment(given), "SOURCE_DATE_EPOCH", revision)
     if seconds:
         return Created(_moment(seconds), "the project's last commit", revision)
-    return Created(
-        _moment(str(_FIXED)), "a fixed date: the project is in no git repository and SOURCE_DATE_EPOCH is not set"
-    )
+    return Created(_moment(str(_FIXED)), f"a fixed date: {why_not} and SOURCE_DATE_EPOCH is not set")
 
 
 def _moment(seconds: str) -> datetime:
@@ -48,12 +47,19 @@ def _moment(seconds: str) -> datetime:
         raise BadInput(f"SOURCE_DATE_EPOCH is '{seconds}': expected seconds since 1970, a whole number") from error
 
 
-def _last_commit(project: Path) -> tuple[str | None, str | None]:
+def _last_commit(project: Path) -> tuple[str | None, str | None, str]:
+    """Its time and name, else why there is none."""
     folder = project if project.is_dir() else project.parent
     command = ["git", "-C", str(folder), "log", "-1", "--format=%ct %H", "--", str(project.resolve())]
+    environ = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=_GIT_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None, None
+        return None, None, "git does not answer"
     seconds, _, revision = done.stdout.strip().partition(" ")
-    return (seconds, revision) if done.returncode == 0 and revision else (None, None)
+    if done.returncode == 0 and revision:
+        return seconds, revision, ""
+    if "dubious ownership" in done.stderr:
+        # not overridden: a repository's own configuration can name programs that git runs
+        return None, None, "git does not read a repository of another owner (see git's safe.directory)"
+    return None, None, "the project is in no git repository"

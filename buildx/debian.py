@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from buildx.zstd import open_zstd
 from edgepack.errors import BadInput, BuildFailed
 
 
@@ -198,7 +199,6 @@ def _unpacked(parts: dict[str, bytes], name: str) -> bytes:
     if packed.endswith(".gz"):
         return gzip.decompress(parts[packed])
     if packed.endswith(".zst"):
-        from buildx.encoders import unpack_zstd
-
-        return unpack_zstd(parts[packed])
+        with open_zstd(io.BytesIO(parts[packed])) as unpacked:
+            return unpacked.read()
     return parts[packed]

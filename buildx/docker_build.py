@@ -21,7 +21,7 @@ from arch.target import Target
 from buildx.agent_layer import agent_entries
 from buildx.created import Created
 from buildx.docker_cli import DockerCli
-from buildx.dockerfile import RECIPE, Recipe, Stage
+from buildx.dockerfile import RECIPE, Recipe, Stage, Workshop
 from buildx.engine import Engine
 from buildx.image import Foundation
 from buildx.layer_cache import Layer
@@ -40,12 +40,14 @@ from oci.tar import read_tar
 
 @dataclass(frozen=True)
 class Parts:
-    """What the layers of one image are made of. `workshop` is the base for the machine that builds."""
+    """What the layers of one image are made of: those of `groups` and of the agent in the workshop, which is the base
+    for the machine that builds, then those that are `ready`. Without a workshop all are ready.
+    """
 
     foundation: Foundation
-    workshop: Foundation
+    workshop: Foundation | None
     groups: Sequence[WheelGroup]
-    bundle_layer: Layer
+    ready: Sequence[Layer]
     bytecode: bool
 
 
@@ -101,16 +103,27 @@ class DockerBuild:
 
 def write_context(context: Path, parts: Parts, config: Mapping[str, Any]) -> None:
     """Write all that the build reads, and the Dockerfile, which says `config` of the image."""
-    workshop = _base(parts.workshop, context, "workshop")
-    base = workshop if parts.workshop is parts.foundation else _base(parts.foundation, context, "base")
-    stages = [_wheels(group, context, number) for number, group in enumerate(parts.groups)]
-    place = parts.foundation.place
-    stages.append(_agent(context, place.python))
-    _place(parts.bundle_layer.blob, context / "bundle.tar.gz")
-    _modules(context / RECIPE)
-    python = parts.workshop.place.python
-    recipe = Recipe(workshop, python, base, stages, ["bundle.tar.gz"], place, parts.bytecode, config)
+    base = _base(parts.foundation, context, "base")
+    ready = [_ready(layer, context, number) for number, layer in enumerate(parts.ready)]
+    workshop = _workshop(parts, context, base) if parts.workshop else None
+    recipe = Recipe(workshop, base, ready, parts.foundation.place, parts.bytecode, config)
     (context / "Dockerfile").write_text(recipe.text(), "utf-8")
+
+
+def _workshop(parts: Parts, context: Path, base: Sequence[str]) -> Workshop:
+    """Where docker's RUN lines run, and what each of them makes."""
+    assert parts.workshop is not None  # noqa: S101 - the caller asks for one only then
+    own = base if parts.workshop is parts.foundation else _base(parts.workshop, context, "workshop")
+    stages = [_wheels(group, context, number) for number, group in enumerate(parts.groups)]
+    stages.append(_agent(context, parts.foundation.place.python))
+    _modules(context / RECIPE)
+    return Workshop(own, parts.workshop.place.python, stages)
+
+
+def _ready(layer: Layer, context: Path, number: int) -> str:
+    name = f"layer-{number}.tar.gz"
+    _place(layer.blob, context / name)
+    return name
 
 
 def _base(foundation: Foundation, context: Path, name: str) -> list[str]:
@@ -179,7 +192,8 @@ def _lines(image: Image, parts: Parts) -> list[LayerLine]:
     """What to report of each layer. The engine does not say which it had in its own cache."""
     kinds = [("base", parts.foundation.title)] * len(parts.foundation.layers)
     kinds += [(group.kind, group.title) for group in parts.groups]
-    kinds += [("agent", "edgepack-agent"), ("bundle", "bundle")]
+    kinds += [("agent", "edgepack-agent")] if parts.workshop else []
+    kinds += [(layer.kind, layer.title) for layer in parts.ready]
     if len(kinds) != len(image.layers):
         raise BuildFailed(
             f"docker buildx build gave an image of {len(image.layers)} layers, expected {len(kinds)}: "

@@ -28,41 +28,49 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Workshop:
+    """The base of the machine that builds, where its Python is, and what is made in it."""
+
+    base: Sequence[str]
+    python: str
+    stages: Sequence[Stage]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that a Dockerfile says. Paths are those of the context; `place` is the image's.
 
-    `workshop` holds the base of the machine that builds, `base` that of the image; `added` is unpacked last.
+    `base` holds the base of the image; `ready` are layers that are unpacked last as they are.
     """
 
-    workshop: Sequence[str]
-    workshop_python: str
+    workshop: Workshop | None
     base: Sequence[str]
-    stages: Sequence[Stage]
-    added: Sequence[str]
+    ready: Sequence[str]
     place: Place
     bytecode: bool
     config: Mapping[str, Any]
 
     def text(self) -> str:
         """The Dockerfile."""
-        return "\n".join([*self._cross_stages(), *self._image(), ""])
+        made = self._cross_stages(self.workshop) if self.workshop else ()
+        return "\n".join([*made, *self._image(), ""])
 
-    def _cross_stages(self) -> Iterator[str]:
+    def _cross_stages(self, workshop: Workshop) -> Iterator[str]:
         yield "FROM --platform=$BUILDPLATFORM scratch AS workshop"
-        yield from (f"ADD {path} /" for path in self.workshop)
+        yield from (f"ADD {path} /" for path in workshop.base)
         yield f"COPY {RECIPE}/ /{RECIPE}/"
         yield f"ENV PYTHONPATH=/{RECIPE} PYTHONDONTWRITEBYTECODE=1"
-        for stage in self.stages:
+        for stage in workshop.stages:
             how = "bytecode" if self.bytecode else "plain"
-            command = [self.workshop_python, "-s", "-m", "buildx.workshop", "/given", "/out", self.place.site, how]
+            command = [workshop.python, "-s", "-m", "buildx.workshop", "/given", "/out", self.place.site, how]
             yield f"\nFROM workshop AS {stage.name}"
             yield f"RUN --mount=type=bind,source={stage.folder},target=/given {json.dumps(command)}"
 
     def _image(self) -> Iterator[str]:
         yield "\nFROM scratch"
         yield from (f"ADD {path} /" for path in self.base)
-        yield from (f"COPY --from={stage.name} /out/ /" for stage in self.stages)
-        yield from (f"ADD {path} /" for path in self.added)
+        yield from (f"COPY --from={stage.name} /out/ /" for stage in (self.workshop.stages if self.workshop else ()))
+        yield from (f"ADD {path} /" for path in self.ready)
         yield from config_lines(self.config)
 
 

@@ -7,7 +7,6 @@ version.
 
 from __future__ import annotations
 
-import importlib
 import zlib
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -15,10 +14,9 @@ from typing import Any, BinaryIO
 from buildx.entries import CHUNK
 from buildx.interpreter import Interpreter
 from buildx.splice import Encoder, Stored
-from edgepack.errors import BadInput
+from buildx.zstd import LAYER_ZSTD, zstd_library
 from oci.image import LAYER_GZIP
 
-LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 COMPRESSIONS = ("splice", "gzip", "zstd")
 _LEVELS = {"splice": 6, "gzip": 9}
 _ZSTD_LEVEL = 3
@@ -74,7 +72,7 @@ class Zstd:
     splices = False
 
     def __init__(self) -> None:
-        self._library = _zstd()
+        self._library = zstd_library()
         self.name = f"{self._library.__name__} {_version(self._library)} -{_ZSTD_LEVEL}"
 
     def encode(self, raw: BinaryIO, out: BinaryIO) -> None:
@@ -94,25 +92,6 @@ def encoder_for(compression: str, interpreter: Interpreter | None) -> Encoder:
     if interpreter is None:
         return Stored() if compression == "splice" else HostZlib()
     return Pinned(interpreter, _LEVELS[compression], compression == "splice")
-
-
-def unpack_zstd(data: bytes) -> bytes:
-    """Unpack one frame. Raises BadInput without a library."""
-    library = _zstd()
-    if hasattr(library, "decompress") and library.__name__ == "compression.zstd":
-        return bytes(library.decompress(data))
-    return bytes(library.ZstdDecompressor().decompressobj().decompress(data))
-
-
-def _zstd() -> Any:
-    for name in ("compression.zstd", "zstandard"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise BadInput(
-        "zstd needs Python 3.14 or the library 'zstandard': pip install zstandard, or use --compression splice"
-    )
 
 
 def _version(library: Any) -> str:

@@ -24,8 +24,8 @@ BUNDLE_FOLDER = "opt/edgepack/bundle"
 PORT = 8080
 _SECOND_NS = 1_000_000_000
 L4T_LABEL = "io.edgepack.l4t"
-_ALIVE = (
-    "import socket,sys;s=socket.create_connection(('127.0.0.1',%d),3);"
+_ALIVE = (  # where the agent really listens: whoever runs the image may have given it another port
+    "import os,socket,sys;s=socket.create_connection(('127.0.0.1',int(os.environ.get('EDGEPACK_PORT',%d))),3);"
     "s.sendall(b'GET /healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n');sys.exit(b' 200 ' not in s.recv(99))"
 )
 # The agent's settings are here so that `docker run IMAGE run --hub …` and `docker exec … status` have them too.

@@ -29,8 +29,9 @@ from oci.blob import FileBlob
 from oci.descriptor import Descriptor
 from oci.digest import Digest
 
-RECIPE = "2"  # raised when the same inputs shall give other bytes
+RECIPE = "3"  # raised when the same inputs shall give other bytes
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 Kind = Literal["base", "wheel", "wheels", "agent", "bundle"]
 
 
@@ -62,7 +63,7 @@ class LayerCache:
     def __init__(self, folder: Path) -> None:
         self._notes = folder / "notes"
         self._blobs = folder / "blobs"
-        self._parts = folder / "parts"
+        self._parts = folder / "parts" / secrets.token_hex(8)
         for each in (self._notes, self._blobs, self._parts):
             each.mkdir(parents=True, exist_ok=True)
 
@@ -75,14 +76,14 @@ class LayerCache:
         """
         try:
             _make(cache)
-            with _locked(cache, fcntl.LOCK_SH):
-                if keep:
-                    yield cls(cache / "layers")
-                    return
-                with tempfile.TemporaryDirectory(dir=cache, prefix=".build-") as scratch:
-                    yield cls(Path(scratch))
+            with _locked(cache, fcntl.LOCK_SH), scratch_folder(cache) as scratch:
+                opened = cls(cache / "layers" if keep else scratch)
+                try:
+                    yield opened
+                finally:
+                    remove_folder(opened._parts)
         except OSError as error:
-            if error.errno not in _UNWRITABLE:
+            if error.errno not in (*_UNWRITABLE, *_FULL):
                 raise
             raise _unwritable(cache, error) from error
 
@@ -123,7 +124,7 @@ class LayerCache:
             part.write_bytes(msgspec.json.encode(note))
             part.replace(self._notes / f"{_key(kind, inputs)}.json")
         except OSError as error:
-            if error.errno in _UNWRITABLE:
+            if error.errno in (*_UNWRITABLE, *_FULL):
                 raise
             raise BuildFailed(
                 f"layer '{title}' could not be written to the cache: {error.strerror or error}"
@@ -183,6 +184,24 @@ def _prune(folder: Path, oldest: float) -> None:
                 path.rmdir()
 
 
+@contextlib.contextmanager
+def scratch_folder(cache: Path) -> Iterator[Path]:
+    """A folder in the cache for the time of one build."""
+    folder = Path(tempfile.mkdtemp(dir=cache, prefix=".build-"))
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder in which an interrupted build's threads may still be writing."""
+    for _ in range(3):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+
+
 def _make(cache: Path) -> None:
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -191,6 +210,11 @@ def _make(cache: Path) -> None:
 
 
 def _unwritable(cache: Path, error: OSError) -> BadInput:
+    if error.errno in _FULL:
+        return BadInput(
+            f"no room is left for the cache '{cache}' ({error.strerror}): edgepack cache prune --unused-days 7 makes "
+            "some, or set EDGEPACK_CACHE to a folder on another disk"
+        )
     return BadInput(f"the cache '{cache}' cannot be written: {error.strerror}; set EDGEPACK_CACHE to a folder that can")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from buildx.interpreter import Interpreter
 from buildx.layer_cache import Kind, Layer, LayerCache
 from buildx.lock import LockedBase, LockedWheel
 from buildx.pyc import compiled
+from buildx.side_by_side import side_by_side
 from buildx.splice import Encoder, LayerFile, Stored, write_layer
 from buildx.wheel_files import Place, check_apart, wheel_entries
 from bundle import media
@@ -148,6 +150,11 @@ class LayerMaker:
             return write_layer([*found, *bytecode], path, self.encoder)
 
         return self.cache.get_or_make(kind, title, inputs, write)
+
+
+def make_all(jobs: Sequence[Callable[[], Layer]]) -> list[Layer]:
+    """Make layers side by side, in the order given."""
+    return side_by_side(jobs, min(4, len(os.sched_getaffinity(0))))
 
 
 def _foreign(index: Index, target: Target) -> list[str]:

@@ -81,7 +81,8 @@ class LockedGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LockedStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The wheels of one step's environment on one target.
 
-    `asked` is what the user wrote, `requirements` what was resolved; `changes` says where a pin had to give way.
+    `asked` is what the user wrote, `requirements` what was resolved; `changes` says where a pin had to give way, and
+    `glibc` is as in `LockedTarget`.
     """
 
     python: str
@@ -89,6 +90,7 @@ class LockedStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requirements: list[str]
     changes: list[str]
     wheels: list[LockedWheel]
+    glibc: str = ""
 
 
 class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -187,6 +189,7 @@ class LockFile:
 def _step(step: str, target: str, locked: LockedStep) -> str:
     lists = {"asked": locked.asked, "requirements": locked.requirements, "changes": locked.changes}
     lines = [f"{key} = [{', '.join(map(_quoted, texts))}]\n" for key, texts in lists.items()]
+    lines += [f"glibc = {_quoted(locked.glibc)}\n"] if locked.glibc else []
     head = f"\n[step.{_quoted(step)}.{_quoted(target)}]\npython = {_quoted(locked.python)}\n"
     return f"{head}{''.join(lines)}wheels = [\n{_rows(locked.wheels)}]\n"
 

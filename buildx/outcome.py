@@ -10,6 +10,7 @@ from typing import Any
 from arch.target import Target
 from buildx.attest import Attested
 from buildx.created import Created
+from buildx.layer_cache import Layer
 from oci.image import Image
 
 
@@ -22,6 +23,12 @@ class LayerLine:
     kind: str
     cached: bool
     title: str
+
+    @classmethod
+    def of(cls, layer: Layer) -> LayerLine:
+        """The line of a layer of ours."""
+        said = layer.blob.descriptor
+        return cls(said.digest, said.size, layer.kind, layer.cached, layer.title)
 
 
 @dataclass(frozen=True)

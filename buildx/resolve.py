@@ -6,6 +6,7 @@ Indexes are the machine's own: uv's configuration and environment, else the inde
 from __future__ import annotations
 
 import configparser
+import contextlib
 import re
 import subprocess
 import sys
@@ -19,10 +20,11 @@ import msgspec
 
 from arch.traits import Traits
 from buildx.lock import read_toml
-from edgepack.errors import BadInput, BuildFailed
+from edgepack.errors import BadInput, BuildFailed, Unreachable
 
 _TIMEOUT_S = 300
 _PIP_CONFIGS = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+_AWAY = re.compile(r"error sending request|dns error|operation timed out|Could not connect", re.IGNORECASE)
 _UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_NO_INDEX", "UV_CONFIG_FILE")
 
 
@@ -87,10 +89,9 @@ def resolve(
 def offers_of(
     traits: Traits, pins: Mapping[str, str], local: Path | None, environ: Mapping[str, str]
 ) -> dict[str, list[Offer]]:
-    """The wheels of exactly these versions, without asking what they depend on."""
-    links = ["--find-links", str(local)] if local else []
+    """The wheels of exactly these versions, without asking what they depend on; no index where `local` has them."""
     pinned = [f"{name}=={version}" for name, version in sorted(pins.items())]
-    return _compile(traits, pinned, ["--no-deps", *links], environ)
+    return _compile_local_first(traits, pinned, ["--no-deps"], local, environ)
 
 
 def nearest_versions(
@@ -100,13 +101,31 @@ def nearest_versions(
     links = ["--no-deps", *(["--find-links", str(local)] if local else [])]
 
     def one(requirement: str, resolution: str) -> str | None:
+        more = [*links, "--resolution", resolution]
         try:
-            found = _compile(traits, [requirement], [*links, "--resolution", resolution], environ)
+            found = _compile(traits, [requirement], more, environ)
         except BadInput:
-            return None
+            if local is None:
+                return None
+            try:  # the index may be away
+                found = _compile(traits, [requirement], [*more, "--no-index"], environ)
+            except BadInput:
+                return None
         return next((offers[0].version for offers in found.values()), None)
 
     return one(f"{name}<{version}", "highest"), one(f"{name}>{version}", "lowest")
+
+
+def _compile_local_first(
+    traits: Traits, requirements: Sequence[str], more: Sequence[str], local: Path | None, environ: Mapping[str, str]
+) -> dict[str, list[Offer]]:
+    """Ask a folder by itself, so that it suffices without a network; where it does not, it and the index."""
+    if local is None:
+        return _compile(traits, requirements, more, environ)
+    links = [*more, "--find-links", str(local)]
+    with contextlib.suppress(BadInput):
+        return _compile(traits, requirements, [*links, "--no-index"], environ)
+    return _compile(traits, requirements, links, environ)
 
 
 def _compile(
@@ -129,6 +148,8 @@ def _compile(
             "--only-binary",
             ":all:",
         ]
+        # ours, whatever lies in this folder or on the path: uv takes from it what the target does not say
+        command += ["--python", sys.executable]
         command += ["--python-version", traits.python, "--python-platform", traits.wheel_platform]
         command += [word for index in traits.indexes for word in ("--index", index)]
         command += ["--overrides", overrides.name] if traits.left_out else []
@@ -142,6 +163,11 @@ def _compile(
             raise BuildFailed(
                 f"resolving the wheels for {traits.target} took more than {_TIMEOUT_S} s: is the index reachable?"
             ) from error
+    if done.returncode and _AWAY.search(done.stderr):
+        raise Unreachable(
+            f"the package index does not answer, so the wheels for {traits.target} cannot be resolved: "
+            f"{_away(done.stderr)}; check the network and the index, or give wheels with --wheels DIR"
+        )
     if done.returncode:
         raise BadInput(
             f"the wheels for {traits.target} cannot be resolved: {_reason(done.stderr)}{_help(traits, done.stderr)}"
@@ -221,6 +247,13 @@ def _help(traits: Traits, stderr: str) -> str:
         f"; add a wheel of {missing} for {traits.wheel_platform} and Python {traits.python} with --wheels DIR, or name "
         f'an index that has it: indexes = ["https://…"] in targets/{traits.target.arch}-{traits.target.accel}.toml'
     )
+
+
+def _away(stderr: str) -> str:
+    """The innermost of uv's causes, behind the address that it asked."""
+    text = re.sub(r"\s+", " ", stderr).strip()
+    url = re.search(r"(?:Failed to fetch: `?|url \()(https?://[^\s`)]+)", text)
+    return f"{urlsplit(url[1]).hostname if url else 'it'}: {text.rpartition('cause: ')[2] or text}"[:300]
 
 
 def _reason(stderr: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import re
 import tarfile
 import zlib
@@ -18,7 +17,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from buildx.encoders import unpack_zstd
+from buildx.zstd import MAGIC, open_zstd
 from durable.files import write_atomically
 from edgepack.errors import BadInput
 from oci.blob import Blob
@@ -93,4 +92,4 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
     file.seek(0)
     if magic[:2] == b"\x1f\x8b":
         return cast(BinaryIO, gzip.GzipFile(fileobj=file))
-    return io.BytesIO(unpack_zstd(file.read())) if magic == b"\x28\xb5\x2f\xfd" else file
+    return open_zstd(file) if magic == MAGIC else file

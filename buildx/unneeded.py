@@ -48,8 +48,8 @@ RULES = (
         "file formats",
         "pyarrow",
         r"pyarrow/(_orc\.|orc\.py|_feather\.|feather\.py|_substrait\.|substrait\.py|_dataset_orc\.|libarrow_python_parquet_encryption\."
-        r"|_(dataset_)?parquet_encryption\.|_pyarrow_cpp_tests\.|src/|include/)",
-        "Arrow's IPC formats and Parquet are what edgepack reads",
+        r"|_(dataset_)?parquet_encryption\.|_parquet\.|parquet/|_pyarrow_cpp_tests\.|src/|include/)",
+        "Arrow's IPC formats are what a device reads",
     ),
     Rule(
         "data sets",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from buildx.entries import BytesSource, Entry, WheelMember
 from buildx.unneeded import is_unneeded
+from buildx.unused_libraries import without_unused
 from edgepack.errors import BuildFailed
 
 
@@ -26,6 +27,11 @@ class Place:
 
 def wheel_entries(wheel: Path, place: Place) -> list[Entry]:
     """The files of a wheel that an image needs. Raises BuildFailed when it is not a wheel or leads out of its place."""
+    return without_unused(_package(wheel), _needed(wheel, place))
+
+
+def _needed(wheel: Path, place: Place) -> list[Entry]:
+    """The same, with libraries as they are: whether one is used takes reading it."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
@@ -40,7 +46,7 @@ def check_apart(wheels: Iterable[Path], place: Place) -> None:
     """Raise BuildFailed when two wheels bring the same path: whichever lay on top would break the other."""
     owners: dict[str, Path] = {}
     for wheel in wheels:
-        for entry in wheel_entries(wheel, place):
+        for entry in _needed(wheel, place):
             other = owners.setdefault(entry.path, wheel)
             if other != wheel:
                 raise BuildFailed(
@@ -50,7 +56,7 @@ def check_apart(wheels: Iterable[Path], place: Place) -> None:
 
 
 def _entries(wheel: Path, members: list[zipfile.ZipInfo], place: Place) -> Iterator[Entry]:
-    package = wheel.name.partition("-")[0].lower().replace("_", "-")
+    package = _package(wheel)
     for info in members:
         name = info.filename
         if name.startswith("/") or ".." in name.split("/") or "\\" in name:
@@ -64,6 +70,10 @@ def _entries(wheel: Path, members: list[zipfile.ZipInfo], place: Place) -> Itera
             yield Entry(f"usr/local/bin/{inside}", "file", BytesSource(_script(member, place)), mode)
         else:
             yield Entry(f"usr/local/{inside}" if scheme == "data" else f"{place.site}/{inside}", "file", member, mode)
+
+
+def _package(wheel: Path) -> str:
+    return wheel.name.partition("-")[0].lower().replace("_", "-")
 
 
 def _scheme(name: str) -> tuple[str, str]:

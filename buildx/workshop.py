@@ -21,7 +21,8 @@ from buildx.pyc import compiled
 from buildx.wheel_files import Place, wheel_entries
 from edgepack.errors import BuildFailed
 
-MODULES = ("entries", "pyc", "unneeded", "wheel_files", "workshop")  # of buildx/, what this needs
+# of buildx/, what this needs
+MODULES = ("elf", "entries", "pyc", "unneeded", "unused_libraries", "wheel_files", "workshop")
 
 
 class OwnInterpreter:

@@ -20,6 +20,7 @@ from edgepack.errors import BadInput, Unreachable
 
 _TIMEOUT_S = 5
 _SOCKET = "unix:///var/run/docker.sock"
+_SAID = 200  # characters of what the resolver says
 _PROBE = "click"  # a package that every index of Python packages has
 
 
@@ -48,7 +49,13 @@ def _cache(cache: Path) -> str:
 
 def _index(environ: Mapping[str, str]) -> str:
     """Ask it by way of uv, as a build does."""
-    offers = resolve(traits_of(host_target()), [_PROBE], None, environ)[_PROBE]
+    try:
+        offers = resolve(traits_of(host_target()), [_PROBE], None, environ)[_PROBE]
+    except BadInput as error:
+        raise BadInput(
+            "no index of Python packages answers: set UV_DEFAULT_INDEX to the address of one, or build with --wheels "
+            f"DIR ({' '.join(str(error).split())[:_SAID]}…)"
+        ) from error
     return f"answers, {urlsplit(offers[0].url).hostname or 'in a folder'}"
 
 
@@ -74,7 +81,10 @@ def _security(environ: Mapping[str, str], apt: Path) -> str:
 
 
 def _signatures(environ: Mapping[str, str], apt: Path) -> str:
-    keyring = find_mirror(environ, apt).keyring
+    try:
+        keyring = find_mirror(environ, apt).keyring
+    except BadInput as error:
+        raise BadInput("no mirror is known whose signatures could be checked") from error
     if not shutil.which("gpgv") or not keyring.is_file():
         raise BadInput(f"gpgv or '{keyring}' is missing: Debian's signatures are not checked; install both")
     return "Debian's signatures are checked with gpgv"

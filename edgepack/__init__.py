@@ -6,8 +6,6 @@ names stay free for other libraries in the same process.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgepack.errors import (
     BadInput,
     BuildFailed,
@@ -17,6 +15,7 @@ from edgepack.errors import (
     Unreachable,
 )
 
+TYPE_CHECKING = False  # importing `typing` would take longer than all else that stands here
 if TYPE_CHECKING:
     from edgepack.sdk import Prepared, prepare
 

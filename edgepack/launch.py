@@ -6,15 +6,14 @@ Only here is that folder put first on the path: of this process and of the child
 
 from __future__ import annotations
 
-import contextlib
+# what is imported here is imported before Ctrl-C can be answered with one line: as little as can be
 import os
 import sys
-import traceback
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     import click
 
@@ -48,6 +47,8 @@ def _agent_program() -> click.Command:
 def _end_with(code: int) -> NoReturn:
     """Leave the process. Interrupted, it leaves at once: threads and engines that were half made must not hold it."""
     if code == INTERRUPTED:
+        import contextlib
+
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
@@ -56,7 +57,12 @@ def _end_with(code: int) -> NoReturn:
 
 
 def enter_house() -> None:
-    """Put the rooms first on the path of this process and of its children."""
+    """Put the rooms first on the path of this process and of its children, and see that none of them phones home."""
+    # read when the library is loaded: it would keep an id of this machine and a queue of events in the user's cache,
+    # and send both to its maker (onnxruntime 1.31, core/platform/telemetry_1ds.cc)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from pathlib import Path
+
     rooms = Path(__file__).resolve().parent / "_app"
     if not rooms.is_dir():
         rooms = rooms.parent.parent
@@ -72,9 +78,24 @@ def run(program: Callable[[], click.Command], name: str, arguments: list[str] | 
     A fault of our own is one line too; EDGEPACK_DEBUG=1 adds the traceback for a report.
     """
     try:
+        _load_uninterrupted()
         return _run(program, name, arguments)
     except KeyboardInterrupt:  # also in the middle of an import
         return _end("interrupted", INTERRUPTED)
+
+
+def _load_uninterrupted() -> None:
+    """Import what dies when Ctrl-C comes in the middle of its import (orjson 3.13: a segmentation fault); Ctrl-C is
+    heard right after.
+    """
+    import signal
+    from importlib import import_module
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        import_module("orjson")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(program: Callable[[], click.Command], name: str, arguments: list[str] | None) -> int:
@@ -103,6 +124,8 @@ def _run(program: Callable[[], click.Command], name: str, arguments: list[str] |
         return 0
     except Exception as error:  # noqa: BLE001 - the roof: no traceback may reach a user
         if os.environ.get("EDGEPACK_DEBUG"):
+            import traceback
+
             traceback.print_exc()
         return _end(f"{name}: fault of ours: {type(error).__name__}: {error} (EDGEPACK_DEBUG=1 shows where)", 1)
 

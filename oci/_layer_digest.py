@@ -1,24 +1,25 @@
 """One pass over a blob: its size, its digest and, for a layer, the digest of the tar inside it (the config's
 diff_id).
+
+gzip is read with the standard library. zstd needs Python 3.14 or the library `zstandard`, looked for when a layer asks
+for it; without either such a layer is hashed and not unpacked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, BinaryIO
 
 from oci.blob import Blob
+from oci.zstd import find_zstd
 
-COMPRESSIONS = (
-    "",
-    "gzip",
-)  # what stands behind `tar` in a media type and can be read with the standard library
-_PIECE = (
-    1 << 18
-)  # bytes fed and unpacked at a time: bounds memory, and the copies that a layer of many gzip members costs
+# bytes fed and unpacked at a time: bounds memory, and the copies that a layer of many gzip members costs
+_PIECE = 1 << 18
 _FEED = 1 << 16
+_ZSTD_FEED = 1 << 10  # a block of 128 KiB may be 4 bytes long, and a frame's output cannot be had in parts
 
 
 @dataclass(frozen=True)
@@ -34,75 +35,109 @@ class BlobFacts:
     broken: str
 
 
-class _Unpacked(Protocol):
-    def feed(self, data: bytes) -> None: ...
-
-    def end(self) -> str: ...
-
-
 def read_facts(blob: Blob, media_type: str, limit: int) -> BlobFacts:
     """Read a blob to its end, or to one byte more than `limit`: what is longer is wrong anyway."""
-    hasher, size, broken = hashlib.sha256(), 0, ""
-    unpacked = _reader(media_type)
+    unpack = _unpacker(media_type)
+    diff_id, broken = None, ""
     with blob.open() as file:
-        while size <= limit and (data := file.read(min(_FEED, limit + 1 - size))):
-            size += len(data)
-            hasher.update(data)
-            if unpacked is not None and not broken:
-                broken = _feed(unpacked, data)
-    diff_id = unpacked.end() if unpacked is not None and not broken else None
-    if diff_id == "":
-        broken = "is cut short: its last gzip member has no end"
-    return BlobFacts(size, f"sha256:{hasher.hexdigest()}", diff_id, broken)
+        counted = _Counted(file, limit + 1)
+        if unpack is not None:
+            try:
+                diff_id = unpack(counted)
+            except _BrokenError as error:
+                broken = str(error)
+        while counted.read(_FEED):
+            pass
+    return BlobFacts(counted.size, counted.digest, diff_id, broken)
 
 
-def _reader(media_type: str) -> _Unpacked | None:
-    if "layer" not in media_type and "rootfs" not in media_type:
-        return None
-    kind = media_type.rpartition("tar")[2].lstrip(".+")
-    if kind not in COMPRESSIONS:
-        return None
-    return _Gzip() if kind == "gzip" else _Plain()
+def compression_of(media_type: str) -> str:
+    """What stands behind `tar` in a layer's media type: nothing, `gzip`, `zstd`."""
+    return media_type.rpartition("tar")[2].lstrip(".+")
 
 
-def _feed(unpacked: _Unpacked, data: bytes) -> str:
-    try:
-        unpacked.feed(data)
-    except zlib.error as error:
-        return f"is not a gzip stream: {error}"
-    return ""
+def can_unpack(compression: str) -> bool:
+    """Whether layers of this compression can be read here."""
+    return compression in ("", "gzip") or (compression == "zstd" and find_zstd() is not None)
 
 
-class _Plain:
-    def __init__(self) -> None:
-        self._hasher = hashlib.sha256()
+class _BrokenError(Exception):
+    """A layer that does not unpack, and why."""
 
-    def feed(self, data: bytes) -> None:
-        self._hasher.update(data)
 
-    def end(self) -> str:
+class _Counted:
+    """A blob as it is read, by whoever unpacks it: hashed and counted on the way, to a limit."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file, self._limit, self._hasher, self.size = file, limit, hashlib.sha256(), 0
+
+    @property
+    def digest(self) -> str:
         return f"sha256:{self._hasher.hexdigest()}"
 
+    def read(self, size: int = -1) -> bytes:
+        """As a file's; never all that is left at once."""
+        data = self._file.read(min(_FEED if size < 0 else size, self._limit - self.size))
+        self.size += len(data)
+        self._hasher.update(data)
+        return data
 
-class _Gzip:
+
+def _unpacker(media_type: str) -> Callable[[_Counted], str] | None:
+    if "layer" not in media_type and "rootfs" not in media_type:
+        return None
+    compression = compression_of(media_type)
+    if not can_unpack(compression):
+        return None
+    return {"": _plain, "gzip": _gzip, "zstd": _zstd}[compression]
+
+
+def _plain(counted: _Counted) -> str:
+    while counted.read(_FEED):
+        pass
+    return counted.digest
+
+
+def _gzip(counted: _Counted) -> str:
     """Any number of gzip members, one after the other (RFC 1952, 2.2): a spliced layer has many."""
-
-    def __init__(self) -> None:
-        self._hasher = hashlib.sha256()
-        self._member = zlib.decompressobj(wbits=31)
-        self._begun = False
-
-    def feed(self, data: bytes) -> None:
+    hasher, member, begun = hashlib.sha256(), zlib.decompressobj(wbits=31), False
+    while data := counted.read(_FEED):
         while data:
-            if self._member.eof:
-                if not self._begun and not (data := data.lstrip(b"\0")):
-                    return  # zero padding behind the last member
-                self._member = zlib.decompressobj(wbits=31)
-            self._begun = True
-            self._hasher.update(self._member.decompress(data, _PIECE))
-            data = self._member.unused_data or self._member.unconsumed_tail
-            if self._member.eof:
-                self._begun = False
+            if member.eof:
+                if not begun and not (data := data.lstrip(b"\0")):
+                    break  # zero padding behind the last member
+                member = zlib.decompressobj(wbits=31)
+            begun = True
+            try:
+                hasher.update(member.decompress(data, _PIECE))
+            except zlib.error as error:
+                raise _BrokenError(f"is not a gzip stream: {error}") from error
+            data = member.unused_data or member.unconsumed_tail
+            if member.eof:
+                begun = False
+    if not member.eof:
+        raise _BrokenError("is cut short: its last gzip member has no end")
+    return f"sha256:{hasher.hexdigest()}"
 
-    def end(self) -> str:
-        return f"sha256:{self._hasher.hexdigest()}" if self._member.eof else ""
+
+def _zstd(counted: _Counted) -> str:
+    """Any number of frames, skippable ones among them (RFC 8878, 3.1)."""
+    library, hasher = find_zstd(), hashlib.sha256()
+    frame = _zstd_frame(library)
+    while data := counted.read(_ZSTD_FEED):
+        while data:
+            if frame.eof:
+                frame = _zstd_frame(library)
+            try:
+                hasher.update(frame.decompress(data))
+            except library.ZstdError as error:
+                raise _BrokenError(f"is not a zstd stream: {error}") from error
+            data = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise _BrokenError("is cut short: its last zstd frame has no end")
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _zstd_frame(library: Any) -> Any:
+    unpack = library.ZstdDecompressor()
+    return unpack.decompressobj() if library.__name__ == "zstandard" else unpack

@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -58,7 +59,10 @@ class Answer:
 
 
 class Session:
-    """Connections to one registry, shared by threads. `sleep` is the wait between attempts (tests hand in none)."""
+    """Connections to one registry, shared by threads.
+
+    `sleep` is the wait between attempts (tests hand in none), `read_s` how many seconds the registry may be silent.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class Session:
         ca_file: Path | None = None,
         attempts: int = 5,
         sleep: Callable[[float], object] | None = None,
+        read_s: float = READ_S,
     ) -> None:
         plain = plain_http or (is_loopback(host) and ca_file is None)
         self.host, self.origin = host, f"{'http' if plain else 'https'}://{host}"
@@ -80,7 +85,7 @@ class Session:
         self._pool = urllib3.PoolManager(
             maxsize=4,
             retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
+            timeout=urllib3.Timeout(connect=CONNECT_S, read=read_s),
             ca_certs=str(ca_file) if ca_file else None,
         )
         self._opened: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
@@ -160,7 +165,8 @@ class Session:
         """The error for a registry that does not answer, or not well; `tries` where they were counted."""
         counted = f" (tried {tries} times)" if tries and tries > 1 else ""
         if isinstance(cause, _TryAgainError):
-            return Unreachable(f"registry '{self.host}' {cause}{counted}", retry_after_s=retry_after_s)
+            later = f"; try again in {retry_after_s:.0f} s" if retry_after_s else ""
+            return Unreachable(f"registry '{self.host}' {cause}{counted}{later}", retry_after_s=retry_after_s)
         reason = _reason(cause) if isinstance(cause, HTTPError | OSError) else str(cause)
         return Unreachable(f"registry '{self.host}' did not answer: {reason}{counted}", retry_after_s=retry_after_s)
 
@@ -229,7 +235,7 @@ class Session:
         )
         try:
             if response.status in _AGAIN or response.status == _NO_ROOM:
-                raise self._failed(response)
+                raise self._failed(response, url)
             yield response
         except BaseException:
             response.close()
@@ -261,12 +267,13 @@ class Session:
             raise NotTrusted(f"registry '{self.host}' redirects to {to.scheme}://{host}: refused")
         return target
 
-    def _failed(self, response: urllib3.BaseHTTPResponse) -> Exception:
-        """The error for an answer of a registry that cannot do it now."""
+    def _failed(self, response: urllib3.BaseHTTPResponse, url: str) -> Exception:
+        """The error for an answer of a registry that cannot do it now. Only its own paths are named."""
         said = self._told(response.read(_error_body.LIMIT, decode_content=False))
+        what = f" for '{_what(url)}'" if origin_of(url) == self._own and "/v2/" in url else ""
         if response.status == _NO_ROOM:
             return NoRoom(f"registry '{self.host}' answers {response.status}{said}")
-        return _TryAgainError(f"answers {response.status}{said}", response.headers.get("Retry-After", ""))
+        return _TryAgainError(f"answers {response.status}{what}{said}", _asked_wait(response.headers))
 
     def _told(self, body: bytes) -> str:
         return self._authorizer.without_secrets(_error_body.told(body[: _error_body.LIMIT]))
@@ -280,8 +287,7 @@ class Session:
         return bytes(body)
 
     def _refused(self, answer: Answer, method: str, path: str) -> BadInput:
-        what = urlsplit(path).path.removeprefix("/v2/")
-        said = self._told(answer.body)
+        what, said = _what(path), self._told(answer.body)
         if answer.status in (401, 403):
             hint = self._login_hint(_HUB in answer.headers.get("WWW-Authenticate", ""))
             return BadInput(
@@ -314,9 +320,22 @@ def _remembering(
 class _TryAgainError(Exception):
     """An answer after which the same request may succeed later."""
 
-    def __init__(self, message: str, retry_after: str) -> None:
+    def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
-        self.retry_after_s = float(retry_after) if retry_after.isdigit() and len(retry_after) < 7 else 0.0
+        self.retry_after_s = retry_after_s
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float:
+    """The seconds of a Retry-After (RFC 9110, 10.2.3); a date in it counts from the answer's own, for our clock may be
+    wrong.
+    """
+    said = headers.get("Retry-After", "")
+    if said.isdigit():
+        return float(said) if len(said) < 7 else 0.0
+    try:
+        return max(0.0, (parsedate_to_datetime(said) - parsedate_to_datetime(headers["Date"])).total_seconds())
+    except (KeyError, ValueError, TypeError):  # none, no date, or one without a zone
+        return 0.0
 
 
 def _reason(error: HTTPError | OSError) -> str:
@@ -326,6 +345,11 @@ def _reason(error: HTTPError | OSError) -> str:
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError) and not isinstance(error, NewConnectionError):
         return "it took too long"
     return "no connection" if isinstance(error, NewConnectionError) else "the connection broke"
+
+
+def _what(url: str) -> str:
+    """The repository and the thing in it that a request is about."""
+    return urlsplit(url).path.removeprefix("/v2/")
 
 
 def origin_of(url: str) -> tuple[str, str, int]:

@@ -32,6 +32,19 @@ class Member:
     size: int
 
 
+@dataclass(frozen=True)
+class Span:
+    """A header at `header` and what follows it: a file, or None for a folder or an extension of the next header.
+
+    The content ends at `end`, the padding behind it at `next`.
+    """
+
+    header: int
+    end: int
+    next: int
+    member: Member | None = None
+
+
 def members(path: Path) -> dict[str, Member]:
     """All files of a tar by name, a leading `./` taken off.
 
@@ -40,31 +53,33 @@ def members(path: Path) -> dict[str, Member]:
     """
     found: dict[str, Member] = {}
     with path.open("rb") as file:
-        for count, member in enumerate(_walk(file, path)):
+        for count, member in enumerate(span.member for span in spans(file, path) if span.member):
             if member.name in found or count >= _MOST_MEMBERS:
                 raise BadInput(f"tar '{path}' has '{member.name[:100]}' twice or too many members: refused")
             found[member.name] = member
     return found
 
 
-def _walk(file: BinaryIO, path: Path) -> Iterator[Member]:
+def spans(file: BinaryIO, path: Path) -> Iterator[Span]:
+    """Walk all headers. Raises as `members` does."""
     offset = 0
     said: dict[str, str] = {}
     while header := _header(file, offset, path):
         size = int(said.get("size", header.size))
         if size < 0 or any(key.startswith("GNU.sparse") for key in said):
             raise BadInput(f"tar '{path}' has a sparse file or a wrong size: refused")
-        start, offset = offset + BLOCK, offset + BLOCK + -(-size // BLOCK) * BLOCK
+        at, start, offset = offset, offset + BLOCK, offset + BLOCK + -(-size // BLOCK) * BLOCK
         if header.type in _PAX or header.type == tarfile.GNUTYPE_LONGNAME:
             extension = _extension(file, header, size, path)
             said = said if header.type == b"g" else {**said, **extension}
+            yield Span(at, start + size, offset)
             continue
         name = _clean(said.get("path", header.name), path)
         said = {}
-        if header.type in _FILES:
-            yield Member(name, start, size)
-        elif header.type != tarfile.DIRTYPE:
+        if header.type not in (*_FILES, tarfile.DIRTYPE):
             raise BadInput(f"tar '{path}' has '{name}', a link or a device: refused, expected files and folders")
+        member = Member(name, start, size) if header.type in _FILES else None
+        yield Span(at, start + size, offset, member)
 
 
 def _header(file: BinaryIO, offset: int, path: Path) -> tarfile.TarInfo | None:

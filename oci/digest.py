@@ -19,7 +19,7 @@ class Digest(str):
     @classmethod
     def parse(cls, text: str) -> Digest:
         """Take a digest from outside. Raises NotTrusted unless it is a whole sha256 digest."""
-        if not _PATTERN.fullmatch(text):
+        if not is_digest(text):
             raise NotTrusted(f"'{text[:100]}' is not a digest: expected sha256: and 64 hexadecimal digits")
         return cls(text)
 
@@ -35,3 +35,8 @@ class Digest(str):
     def hex(self) -> str:
         """The 64 digits alone: a blob's file name in a layout folder."""
         return self[len("sha256:") :]
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a whole sha256 digest."""
+    return _PATTERN.fullmatch(text) is not None

@@ -7,18 +7,18 @@ process owns a folder.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from durable.files import make_folder, write_atomically
 from edgepack.errors import BadInput, BuildFailed, NotTrusted
 from oci.blob import Blob, FileBlob, chunks, verified
 from oci.descriptor import Descriptor
-from oci.digest import Digest
+from oci.digest import Digest, is_digest
 from oci.image import IMAGE_MANIFEST, Image, Index, parse_index
-from oci.source import MANIFEST_LIMIT, index_json, read_image, read_index
+from oci.source import MANIFEST_LIMIT, UNKNOWN_TYPE, find_referrers, index_json, read_image, read_index
 
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
-UNKNOWN_TYPE = "application/octet-stream"
 
 
 class Layout:
@@ -84,6 +84,15 @@ class Layout:
         """The blob as the descriptor names it, or None if it is missing."""
         path = self.path(descriptor.digest)
         return FileBlob(path, descriptor) if path.is_file() else None
+
+    def held(self) -> list[Descriptor]:
+        """Every blob of the folder, of unknown type; what is still being written is none."""
+        files = sorted((self.folder / "blobs" / "sha256").glob("?" * 64))
+        return [self._known(f"sha256:{path.name}", UNKNOWN_TYPE) for path in files if is_digest(f"sha256:{path.name}")]
+
+    def referrers(self, digests: Collection[str]) -> list[Descriptor]:
+        """The manifests among the blobs that have one of these as their subject."""
+        return find_referrers(self, self.held(), digests)
 
     def add(self, blob: Blob) -> FileBlob:
         """Write one blob, checked on the way. One that is there is kept if its bytes are right, else written

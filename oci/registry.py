@@ -19,7 +19,7 @@ import msgspec
 from durable.files import make_folder, write_atomically
 from edgepack.errors import BadInput, NotTrusted
 from oci._download import download
-from oci._session import Session
+from oci._session import READ_S, Session
 from oci._upload import has_blob, upload
 from oci.blob import Blob, BytesBlob, FileBlob
 from oci.credentials import Credentials
@@ -40,7 +40,8 @@ class Registry:
     """A client of one registry.
 
     `auth` is Basic or Bearer; plain http is spoken to loopback hosts by itself, to others only with `plain_http`.
-    `ca_file` is the CA of a private registry. `progress` is called with each blob whose bytes begin to move.
+    `ca_file` is the CA of a private registry, which may be silent for `read_s` seconds. `progress` is called with each
+    blob whose bytes begin to move.
     """
 
     def __init__(
@@ -52,11 +53,14 @@ class Registry:
         ca_file: Path | None = None,
         attempts: int = 5,
         sleep: Callable[[float], object] | None = None,
+        read_s: float = READ_S,
         progress: Callable[[Descriptor], None] | None = None,
     ) -> None:
         self.host = host
         self._progress = progress or (lambda descriptor: None)
-        self._session = Session(host, auth, plain_http=plain_http, ca_file=ca_file, attempts=attempts, sleep=sleep)
+        self._session = Session(
+            host, auth, plain_http=plain_http, ca_file=ca_file, attempts=attempts, sleep=sleep, read_s=read_s
+        )
 
     def __enter__(self) -> Registry:
         return self
@@ -165,7 +169,7 @@ class Registry:
     def source(self, repository: str, pointer: str) -> RegistrySource:
         """A tag or digest as a place to read from without keeping anything: for `validate`."""
         check_repository(repository)
-        return RegistrySource(self._session, repository, pointer, self.pull_manifest)
+        return RegistrySource(self._session, repository, pointer, self.pull_manifest, self.referrers)
 
     def _manifest(self, repository: str, pointer: str, expected: tuple[int, ...]) -> tuple[bytes, str] | None:
         check_repository(repository)

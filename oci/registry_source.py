@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BUFFER = 1 << 18
 
 PullManifest = Callable[[str, str], tuple[bytes, str]]
+ListReferrers = Callable[[str, str], list[Descriptor]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class RegistrySource:
     repository: str
     pointer: str
     pull_manifest: PullManifest
+    list_referrers: ListReferrers
     _known: dict[str, BytesBlob] = field(default_factory=dict)
 
     @property
@@ -53,6 +55,14 @@ class RegistrySource:
         if descriptor.media_type in MANIFESTS | INDEXES:
             return BytesBlob(self.pull_manifest(self.repository, descriptor.digest)[0], descriptor)
         return RemoteBlob(self.session, self.repository, descriptor)
+
+    def referrers(self, digests: Collection[str]) -> list[Descriptor]:
+        """What the registry, or its fallback tags, list under each of these."""
+        return [listed for digest in digests for listed in self.list_referrers(self.repository, digest)]
+
+    def held(self) -> list[Descriptor]:
+        """Nothing: a registry lists no blobs."""
+        return []
 
 
 @dataclass(frozen=True)

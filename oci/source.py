@@ -1,11 +1,13 @@
 """How an index is read from any place that holds blobs by digest: a layout folder, a tar, a registry.
 
-A place needs two methods. Every document is checked against its digest before it is parsed; layers and
-configs are only named here, they are checked when they are read (`blob.verified`) or by `validate`.
+A place says what it names first, finds blobs, and lists what is said about them. Every document is checked against its
+digest before it is parsed; layers and configs are only named here, they are checked when they are read
+(`blob.verified`) or by `validate`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 import msgspec
@@ -13,8 +15,20 @@ import msgspec
 from edgepack.errors import BadInput, NotTrusted
 from oci.blob import Blob, BytesBlob, verified
 from oci.descriptor import Descriptor
-from oci.image import IMAGE_INDEX, INDEXES, MANIFESTS, Image, Index, IndexDocument, parse_index
+from oci.image import (
+    IMAGE_INDEX,
+    IMAGE_MANIFEST,
+    INDEXES,
+    MANIFESTS,
+    Image,
+    Index,
+    IndexDocument,
+    ManifestDocument,
+    parse_index,
+    parse_manifest,
+)
 
+UNKNOWN_TYPE = "application/octet-stream"
 MANIFEST_LIMIT = 4 << 20  # bytes; what registries accept too (distribution-spec, "Pushing Manifests")
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"  # by this `docker load` names an image where containerd stores it
@@ -34,6 +48,12 @@ class Source(Protocol):
 
     def find(self, descriptor: Descriptor) -> Blob | None:
         """The blob that a descriptor names, or None if the place lacks it. Does not check its bytes."""
+
+    def referrers(self, digests: Collection[str]) -> list[Descriptor]:
+        """The manifests whose subject is one of these: what is said about them."""
+
+    def held(self) -> list[Descriptor]:
+        """Every blob that lies here, where the place can list them."""
 
 
 def read_index(source: Source, ref_name: str | None = None) -> Index:
@@ -82,6 +102,30 @@ def read_document(source: Source, descriptor: Descriptor) -> BytesBlob:
     if blob is None:
         raise NotTrusted(f"'{source.name}' lacks the manifest {descriptor.digest}")
     return BytesBlob(b"".join(verified(blob)), descriptor)
+
+
+def find_referrers(source: Source, held: Iterable[Descriptor], digests: Collection[str]) -> list[Descriptor]:
+    """Look for manifests with one of these subjects where nothing lists them: among the blobs themselves. One that is
+    damaged is none.
+    """
+    found = []
+    for descriptor in held:
+        blob = source.find(descriptor) if descriptor.size <= MANIFEST_LIMIT else None
+        manifest = _read_manifest(blob) if blob else None
+        if manifest is not None and manifest.subject is not None and manifest.subject.digest in digests:
+            media_type = manifest.media_type or IMAGE_MANIFEST
+            found.append(Descriptor(media_type, descriptor.digest, descriptor.size))
+    return found
+
+
+def _read_manifest(blob: Blob) -> ManifestDocument | None:
+    with blob.open() as file:
+        if file.read(1) != b"{":  # most blobs are no JSON, and are not read whole for that
+            return None
+    try:
+        return parse_manifest(b"".join(verified(blob)), blob.descriptor.digest)
+    except NotTrusted:
+        return None
 
 
 def without_names(descriptor: Descriptor) -> Descriptor:

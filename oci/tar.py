@@ -2,27 +2,29 @@
 
 For exactly one image the tar also holds docker's `manifest.json`, pointing into `blobs/sha256/`: engines older than 25
 read that and leave the layers compressed. The same index gives the same bytes: documents first, then blobs sorted, no
-times, owners or umask; and a file that was cut short can still say what is missing.
+times, owners or umask; and a file that was cut short can still say what is missing. The documents' own digests stand in
+`documents.sha256`, so that no byte of the file can change unnoticed.
 Reading is random access: blobs are slices of the file, nothing is extracted.
 """
 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from durable.files import make_folder, write_atomically
 from edgepack.errors import BadInput, BuildFailed, NotTrusted
+from oci._tar_frame import BLOB, SUMS, frame_faults, sums
 from oci._tar_members import BLOCK, Member, members
 from oci.blob import Blob, SliceBlob, verified
 from oci.descriptor import Descriptor
 from oci.digest import Digest
 from oci.image import IMAGE_CONFIG, Image, Index, parse_index
 from oci.layout import MARKER
-from oci.source import MANIFEST_LIMIT, index_json, read_image, read_index, tag_of
+from oci.source import MANIFEST_LIMIT, UNKNOWN_TYPE, find_referrers, index_json, read_image, read_index, tag_of
 
 _RECORD = 20 * BLOCK  # tar ends on a whole record
 
@@ -75,6 +77,22 @@ class Tar:
         member = self._member(descriptor.digest)
         return SliceBlob(self.path, member.offset, member.size, descriptor) if member else None
 
+    def held(self) -> list[Descriptor]:
+        """Every blob of the tar, of unknown type."""
+        return [
+            Descriptor(UNKNOWN_TYPE, f"sha256:{match[1]}", member.size)
+            for name, member in self._members.items()
+            if (match := BLOB.fullmatch(name))
+        ]
+
+    def referrers(self, digests: Collection[str]) -> list[Descriptor]:
+        """The manifests among the blobs that have one of these as their subject."""
+        return find_referrers(self, self.held(), digests)
+
+    def frame_faults(self) -> list[tuple[str, str]]:
+        """What is wrong outside of the blobs: a document or place, and the fault."""
+        return list(frame_faults(self.path, self._members))
+
     def _member(self, digest: str) -> Member | None:
         return self._members.get(f"blobs/sha256/{Digest.parse(digest).hex}")
 
@@ -121,6 +139,7 @@ def tar_bytes(
     if len(index.images) == 1 and index.images[0].config.descriptor.media_type == IMAGE_CONFIG:
         documents["manifest.json"] = _docker_manifest(index.images[0], ref_name)
     documents.update(sorted((files or {}).items()))
+    documents[SUMS] = sums(documents)
     said = [blob for image in referrers for blob in (*image.blobs(), image.manifest)]
     written = 0
     for piece in _pieces(documents, {_place(blob): blob for blob in (*index.blobs(), *said)}):

@@ -1,19 +1,20 @@
 """Prove an image: every blob that it names is there, whole and what it says it is.
 
-All faults are gathered, so one run shows everything that is wrong. `edgepack verify` prints this, and the
-tests of every room that writes images ask it. Signatures are another question, asked elsewhere.
+What refers to it (SBOM, provenance, parity report, signature) is read as well, and in a folder or file every other
+blob that lies there. All faults are gathered, so one run shows everything that is wrong. `edgepack verify` prints this,
+and the tests of every room that writes images ask it. Signatures are another question, asked elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
 
 from edgepack.errors import EdgepackError, NotTrusted, Unreachable
-from oci._layer_digest import COMPRESSIONS, BlobFacts, read_facts
+from oci._layer_digest import BlobFacts, can_unpack, compression_of, read_facts
 from oci.blob import Blob
 from oci.descriptor import Descriptor, PlatformField
 from oci.digest import Digest
@@ -28,6 +29,7 @@ from oci.image import (
     parse_manifest,
 )
 from oci.source import Source, read_document
+from oci.tar import Tar
 
 _DEEPEST = 3  # an index.json that names an index of indexes; nothing real goes deeper
 _CONFIG_LIMIT = 4 << 20  # bytes
@@ -36,7 +38,7 @@ _Parsed = TypeVar("_Parsed", IndexDocument, ManifestDocument)
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with one blob."""
+    """One thing that is wrong with one blob; what in a tar is no blob is named by its place instead of a digest."""
 
     digest: str
     message: str
@@ -49,11 +51,13 @@ class Fault:
 class Report:
     """What was read, and what was wrong with it.
 
-    `unchecked_layers` are layers whose compression this Python cannot read.
+    `images` are all manifests, `referrers` those among them that say something about another. `unchecked_layers` are
+    layers whose compression this Python cannot read.
     """
 
     faults: tuple[Fault, ...]
     images: int
+    referrers: int
     blobs: int
     size_bytes: int
     unchecked_layers: int
@@ -90,6 +94,9 @@ def examine(where: Source | Index, progress: Callable[[Descriptor], None] | None
     examiner = _Examiner(source, progress or (lambda descriptor: None))
     for entry in source.top():
         examiner.entry(entry, 0)
+    examiner.beside()
+    if isinstance(source, Tar):
+        examiner.faults += [Fault(place, message) for place, message in source.frame_faults()]
     return examiner.report()
 
 
@@ -107,6 +114,12 @@ class _InMemory:
         held = (blob for blob in self.index.blobs() if blob.descriptor.digest == descriptor.digest)
         return next(held, None)
 
+    def referrers(self, digests: Collection[str]) -> list[Descriptor]:
+        return []
+
+    def held(self) -> list[Descriptor]:
+        return []
+
 
 @dataclass
 class _Examiner:
@@ -115,6 +128,8 @@ class _Examiner:
     faults: list[Fault] = field(default_factory=list)
     facts: dict[str, BlobFacts | None] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
+    indexes: set[str] = field(default_factory=set)
+    referrers: set[str] = field(default_factory=set)
     unchecked: set[str] = field(default_factory=set)
 
     def report(self) -> Report:
@@ -122,6 +137,7 @@ class _Examiner:
         return Report(
             tuple(dict.fromkeys(self.faults)),
             len(self.images),
+            len(self.referrers),
             len(read),
             sum(facts.size for facts in read),
             len(self.unchecked),
@@ -135,6 +151,7 @@ class _Examiner:
         if descriptor.media_type in INDEXES and depth < _DEEPEST:
             if document := self._document(descriptor, parse_index):
                 self._media_type(descriptor, document.media_type)
+                self.indexes.add(descriptor.digest)
                 for below in document.manifests:
                     self.entry(below, depth + 1)
         elif descriptor.media_type in MANIFESTS:
@@ -146,6 +163,25 @@ class _Examiner:
                 descriptor.digest,
                 f"has media type '{descriptor.media_type}', expected an image manifest or index",
             )
+
+    def beside(self) -> None:
+        """What was not named from above: referrers, and theirs, then any other blob."""
+        asked: set[str] = set()
+        while fresh := sorted((self.images | self.indexes) - asked):
+            asked.update(fresh)
+            for descriptor in self._said_of(fresh):
+                self.referrers.add(descriptor.digest)
+                self.entry(descriptor, _DEEPEST)
+        for descriptor in self.source.held():
+            if descriptor.digest not in self.facts:
+                self._blob(descriptor)
+
+    def _said_of(self, digests: list[str]) -> list[Descriptor]:
+        try:
+            return [each for each in self.source.referrers(digests) if each.digest not in self.images]
+        except NotTrusted as error:
+            self.fault(digests[0], f"has a list of referrers that does not read: {error}")
+            return []
 
     def _document(self, descriptor: Descriptor, parse: Callable[[bytes, str], _Parsed]) -> _Parsed | None:
         if not self._blob(descriptor):
@@ -206,10 +242,9 @@ class _Examiner:
             )
 
     def _layer(self, layer: Descriptor, facts: BlobFacts | None, diff_id: str) -> None:
-        kind = layer.media_type.rpartition("tar")[2].lstrip(".+")
         if "layer" not in layer.media_type and "rootfs" not in layer.media_type:
             self.fault(layer.digest, f"has media type '{layer.media_type}', expected one of an image layer")
-        elif kind not in COMPRESSIONS:
+        elif not can_unpack(compression_of(layer.media_type)):
             self.unchecked.add(layer.digest)
         elif facts is not None and facts.broken:
             self.fault(layer.digest, facts.broken)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from buildx.emit.service import Service
+from buildx.emit.service import JOINING, Service
 from buildx.emit.yaml import yaml_text
 
 
 def compose(service: Service) -> str:
-    """Write the file. `replicas` is left to orchestrators: a data folder has one owner, and so has a port."""
+    """Write the file: one container, as a data folder has one owner. Its agent has the `replicas`."""
     said: dict[str, Any] = {"image": service.image, "platform": str(service.target.platform)}
     if not service.pulled:
         said["pull_policy"] = "never"  # only this machine has it, by `docker load`
@@ -21,6 +21,8 @@ def compose(service: Service) -> str:
         "tmpfs": ["/tmp"],  # noqa: S108 - inside the container
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
+        # nobody looks after the disk of a device: docker itself would keep all that was ever printed
+        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
     }
     if service.health:
         times = {"interval": "30s", "timeout": "5s", "start_period": "30s", "retries": 3}
@@ -30,7 +32,9 @@ def compose(service: Service) -> str:
     if service.devices:
         said["devices"] = [f"{device}:{device}" for device in service.devices]
     said["deploy"] = {"resources": _resources(service)}
-    return yaml_text(_literal({"name": service.name, "services": {service.name: said}, "volumes": {"persist": {}}}))
+    said = _literal(said)
+    said["environment"] = {name: f"${{{name}:-}}" for name in JOINING}
+    return yaml_text({"name": service.name, "services": {service.name: said}, "volumes": {"persist": {}}})
 
 
 def _resources(service: Service) -> dict[str, Any]:

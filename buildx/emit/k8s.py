@@ -40,16 +40,16 @@ def k8s(service: Service) -> str:
         "metadata": head,
         "spec": {
             "serviceName": name,
-            "replicas": service.resources.replicas,
+            "replicas": 1,  # `[resources] replicas` are processes behind the one port of each pod
             "selector": {"matchLabels": select},
-            "template": {"metadata": {"labels": labels}, "spec": _pod(service)},
+            "template": {"metadata": {"labels": labels}, "spec": _pod(service, name)},
             "volumeClaimTemplates": [_claim(service)],
         },
     }
     return "---\n".join(map(yaml_text, (network, workload)))
 
 
-def _pod(service: Service) -> dict[str, Any]:
+def _pod(service: Service, name: str) -> dict[str, Any]:
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": service.target.platform.architecture},
@@ -60,7 +60,7 @@ def _pod(service: Service) -> dict[str, Any]:
             "fsGroup": service.user,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(service)],
+        "containers": [_container(service, name)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
     if service.runtime:
@@ -73,13 +73,14 @@ def _pod(service: Service) -> dict[str, Any]:
     return pod
 
 
-def _container(service: Service) -> dict[str, Any]:
+def _container(service: Service, name: str) -> dict[str, Any]:
     mounts = [{"name": "persist", "mountPath": "/persist"}, {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     return {
         "name": "agent",
         "image": service.image,
         "imagePullPolicy": "IfNotPresent" if service.pulled else "Never",
         "ports": [{"name": "http", "containerPort": service.port}],
+        "envFrom": [{"secretRef": {"name": f"{name}-hub", "optional": True}}],
         "resources": _resources(service),
         **{key: _probe(*probe) for key, probe in _PROBES.items()},
         "securityContext": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from buildx.emit.service import Service
+from buildx.emit.service import JOINING, Service
 
 
 def quadlet(service: Service) -> str:
@@ -13,7 +13,7 @@ def quadlet(service: Service) -> str:
     sections = {
         "Unit": _unit(service),
         "Container": _container(service),
-        "Service": ["Restart=always", "TimeoutStartSec=900"],  # the first start may pull the image
+        "Service": _service(service),
         "Install": ["WantedBy=multi-user.target default.target"],
     }
     return "\n".join(line for name, lines in sections.items() for line in (f"[{name}]", *lines, ""))
@@ -23,6 +23,7 @@ def _unit(service: Service) -> Iterator[str]:
     yield f"Description=edgepack pipeline {service.name} ({service.target})"
     yield "Wants=network-online.target"
     yield "After=network-online.target"
+    yield "StartLimitIntervalSec=0"  # a registry that is away at boot must not end it for good: nobody is there
 
 
 def _container(service: Service) -> Iterator[str]:
@@ -43,7 +44,18 @@ def _container(service: Service) -> Iterator[str]:
         yield "HealthInterval=30s"
         yield "HealthTimeout=5s"
         yield "HealthStartPeriod=30s"
+        yield "HealthRetries=3"
+        yield "HealthOnFailure=kill"  # systemd then starts it again
+    yield "HostName=%H"  # what the device is called unless EDGEPACK_NAME says
     yield f"PodmanArgs=--cpus={service.cpus} --memory={service.memory}"
+    yield "PodmanArgs=" + " ".join(f"--env={name}" for name in JOINING)
+
+
+def _service(service: Service) -> Iterator[str]:
+    yield "Restart=always"
+    yield "RestartSec=10"
+    yield "TimeoutStartSec=900"  # the first start may pull the image
+    yield f"EnvironmentFile=-/etc/edgepack/{service.name}.env"
 
 
 def _escaped(text: str) -> str:

@@ -16,6 +16,8 @@ from oci.blob import verified
 from oci.image import Image
 
 _GIB = 1 << 30
+# what a device joins its hub with, as far as whoever starts the image has set it
+JOINING = ("EDGEPACK_HUB", "EDGEPACK_JOIN_TOKEN", "EDGEPACK_NAME")
 _TAKES_VALUE = ("--gpus", "--runtime", "--device")
 
 

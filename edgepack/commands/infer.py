@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _RECORDS = "application/json; format=pandas-records"
 _ARROW = {b"ARROW1": "application/vnd.apache.arrow.file", b"\xff\xff\xff\xff": "application/vnd.apache.arrow.stream"}
 _TIMEOUT_S = 60
+_MOST_BYTES = 512 << 20  # agents take 64 MiB unless they are told otherwise
 
 
 @click.command(name="infer", short_help="Send rows to a running agent.")
@@ -47,12 +48,14 @@ def command(file: str, url: str, pipeline: str | None, as_json: bool) -> None:
 
 
 def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
     try:
-        return Path(file).read_bytes()
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as rows:
+            body = rows.read(_MOST_BYTES + 1)
     except OSError as error:
         raise BadInput(f"rows '{file}' do not read: {error.strerror}") from error
+    if len(body) > _MOST_BYTES:
+        raise BadInput(f"rows '{file}' are more than {_MOST_BYTES >> 20} MiB: send fewer at once")
+    return body
 
 
 def _readied(body: bytes) -> tuple[bytes, str]:
@@ -65,7 +68,7 @@ def _readied(body: bytes) -> tuple[bytes, str]:
     try:
         rows = json.loads(body)
         sent = [{name[3:]: value for name, value in row.items() if name.startswith("in.")} for row in rows]
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return body, _RECORDS
     return json.dumps(sent).encode(), _RECORDS
 
@@ -98,7 +101,7 @@ def _ask(url: str, body: bytes, content_type: str) -> list[dict[str, Any]]:
 def _rows(data: bytes, url: str) -> list[dict[str, Any]]:
     try:
         rows = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unreachable(f"what answers at {url} is no edgepack agent: its answer is not JSON") from error
     if not isinstance(rows, list) or not all(
         isinstance(row, dict) and isinstance(row.get("out"), dict) for row in rows
@@ -111,7 +114,7 @@ def _refused(answer: urllib3.BaseHTTPResponse, url: str) -> EdgepackError:
     """The agent's own words, under the family that its status stands for."""
     try:
         words = json.loads(answer.data)["error"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         words = f"status {answer.status} from {url}"
     if answer.status == 503:
         return Unreachable(str(words))

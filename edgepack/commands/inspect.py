@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.option("--sizes", is_flag=True, help="Of an image: which packages and files its bytes are spent on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(source: Path, as_json: bool) -> None:
+def command(source: Path, sizes: bool, as_json: bool) -> None:
     """Show the fields of a model or project, or the content of a bundle or image.
 
     SOURCE is a model file, a folder with an edgepack.toml, an OCI layout folder, or a tar of one.
@@ -24,19 +25,28 @@ def command(source: Path, as_json: bool) -> None:
     Example:
       edgepack inspect model.onnx
       edgepack inspect dist/wine-line.bundle.oci.tar --json
+      edgepack inspect dist/wine-line-arm-none.oci.tar --sizes
     """
-    found = inspected(source)
+    from edgepack.commands._image_sizes import image_sizes, size_lines
+
+    found = image_sizes(source) if sizes else inspected(source)
     if as_json:
         import orjson
 
         click.echo(orjson.dumps(found))
         return
-    for line in _lines(found):
+    for line in size_lines(found) if sizes else _lines(found):
         click.echo(line)
 
 
 def inspected(source: Path) -> dict[str, Any]:
     """The object that `--json` prints; `kind` is `project`, `bundle` or `image`."""
+    index = index_in(source)
+    return _project(source) if index is None else _index(index)
+
+
+def index_in(source: Path) -> Index | None:
+    """The index of a layout folder or a tar of one; None for any other source, which is a project."""
     import tarfile
 
     from edgepack.errors import BadInput
@@ -46,10 +56,10 @@ def inspected(source: Path) -> dict[str, Any]:
     if not source.exists():
         raise BadInput(f"no such file: '{source}': expected a model, a project, an OCI layout folder or a tar of one")
     if (source / "oci-layout").is_file():
-        return _index(Layout(source).index())
+        return Layout(source).index()
     if source.is_file() and tarfile.is_tarfile(source):
-        return _index(read_tar(source))
-    return _project(source)
+        return read_tar(source)
+    return None
 
 
 def _project(source: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ _LONGEST_LINE = 2000  # characters of a row that a command line shows; a longer 
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Where bundle and log are kept.")
-def command(sources: tuple[Path, ...], port: int, host: str, data: Path | None) -> int:
+@click.option("--wheels", type=click.Path(path_type=Path), help="A folder of wheels that win over the index.")
+def command(sources: tuple[Path, ...], port: int, host: str, data: Path | None, wheels: Path | None) -> int:
     """Check and package each SOURCE, then answer inference requests until Ctrl-C, as a device would.
 
     SOURCE is a model file, or a folder with an edgepack.toml. Every row is logged in the data folder; POST /logs
@@ -39,10 +41,12 @@ def command(sources: tuple[Path, ...], port: int, host: str, data: Path | None) 
       edgepack serve ccfraud.onnx
       edgepack serve wine-line/ cooler/ --port 9000
     """
+    from edge_agent.listening import listen
     from edge_agent.run import stopped_by_signal
 
+    listen(host, port).close()  # a port in use is told before a model is checked and anything is written
     with stopped_by_signal() as stop, TemporaryDirectory(prefix="edgepack-serve-") as work:
-        return _serve(sources, Place(host, port, data, Path(work)), stop)
+        return _serve(sources, wheels, Place(host, port, data, Path(work)), stop)
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,12 @@ class Place:
     work: Path
 
 
-def _serve(sources: tuple[Path, ...], place: Place, stop: Stop) -> int:
+def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, stop: Stop) -> int:
     from edge_agent.config import Config
+    from edge_agent.events import set_up_logging
     from edge_agent.run import run_agent
 
-    packaged = _package(sources)
+    packaged = _package(sources, wheels)
     names = [each.spec.name for each in packaged]
     data = (place.data or _default_data(names)).absolute()
     _check_not_enrolled(data)
@@ -71,21 +76,26 @@ def _serve(sources: tuple[Path, ...], place: Place, stop: Stop) -> int:
             agent.serving.remove(name)
         _say_ready(agent, url, data)
 
-    config = Config(data=data, host=place.host, port=place.port)
+    config = Config.read(os.environ, data=data, host=place.host, port=place.port).alone()
+    set_up_logging(config.log_format, access=config.access_log, level=logging.WARNING)
     return run_agent(config, layouts, strict=True, ready=ready, stop=stop)
 
 
-def _package(sources: Sequence[Path]) -> list[Packaged]:
+def _package(sources: Sequence[Path], wheels: Path | None) -> list[Packaged]:
     from arch.target import host_target
     from edgepack.commands import _progress
     from edgepack.commands.cache import cache_folder
     from packager import Checklist, Project, package
+    from packager.wheels import Told, WheelSource
 
     packaged: dict[str, Packaged] = {}
     for source in sources:
         checklist = Checklist(progress=_progress.show, notice=_progress.notice)
         project = Project.open(source)
-        made = package(project, [host_target()], checklist=checklist, cache=cache_folder(os.environ), here=True)
+        local = WheelSource(wheels, report=Told(checklist.progress, checklist.notice))
+        made = package(
+            project, [host_target()], checklist=checklist, cache=cache_folder(os.environ), wheels=local, here=True
+        )
         _progress.clear()
         for note in made.notes:
             click.echo(note, err=True)

@@ -1,4 +1,6 @@
-"""`edgepack verify`: is this image or bundle whole? Digests, sizes, media types, layers; faults are named by digest."""
+"""`edgepack verify`: is this image or bundle whole? Digests, sizes, media types, layers, and what is said about it;
+faults are named by digest.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
     from oci.validate import Report
 
 
-@click.command()
+@click.command(short_help="Check an image or bundle: digests, layers, reports.")
 @click.argument("what", metavar="TAR|LAYOUT|REF")
 @click.option("--plain-http", is_flag=True, help="Speak http to a registry that is not on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(what: str, plain_http: bool, as_json: bool) -> None:
-    """Read every byte of an image or bundle, in a file, a layout folder or a registry, and check it.
+    """Read every byte of an image or bundle, in a file, a layout folder or a registry, and check it; with it what is
+    said about it: SBOM, provenance, parity reports.
 
     Ends with 0 and what was checked, or with 1 and one line for each fault, the damaged blob's digest first.
 
@@ -75,11 +78,12 @@ def _source(what: str, plain_http: bool) -> Source:
 
 
 def _summary(what: str, report: Report, seconds: float) -> str:
-    mebibytes = report.size_bytes / (1 << 20)
+    mebibytes = f" ({report.size_bytes / (1 << 20):.1f} MiB)" if report.size_bytes >= 1 << 20 else ""
+    said = f" ({report.referrers} of them said about others)" if report.referrers else ""
     unchecked = f"; {report.unchecked_layers} zstd layers not unpacked" if report.unchecked_layers else ""
     return (
-        f"'{what}' is whole: {report.images} {_plural('manifest', report.images)}, "
-        f"{report.blobs} {_plural('blob', report.blobs)}, {report.size_bytes} bytes ({mebibytes:.1f} MiB) "
+        f"'{what}' is whole: {report.images} {_plural('manifest', report.images)}{said}, "
+        f"{report.blobs} {_plural('blob', report.blobs)}, {report.size_bytes} bytes{mebibytes} "
         f"checked in {seconds:.1f} s{unchecked}"
     )
 
@@ -93,6 +97,7 @@ def _as_json(what: str, report: Report, seconds: float) -> dict[str, object]:
         "source": what,
         "whole": not report.faults,
         "manifests": report.images,
+        "referrers": report.referrers,
         "blobs": report.blobs,
         "size_bytes": report.size_bytes,
         "unchecked_layers": report.unchecked_layers,

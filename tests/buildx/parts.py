@@ -127,15 +127,19 @@ def make_mirror(folder: Path, version: str = "1.0-1", arch: str = "amd64", relea
             old.unlink()
         fields = make_deb(folder / filename, name, version, {f"usr/share/{name}/a": version.encode()})
         stanzas.append("".join(f"{key}: {text}\n" for key, text in fields.items() if text) + f"Filename: {filename}\n")
-    packages = "\n".join(stanzas).encode()
-    packed = gzip.compress(packages, mtime=0)
+    write_release(folder, stanzas, arch, release)
+    return folder
+
+
+def write_release(folder: Path, stanzas: list[str], arch: str = "amd64", release: str = "bookworm") -> None:
+    """The index of a mirror, and the release file that names it; nobody signs it."""
+    packed = gzip.compress("\n".join(stanzas).encode(), mtime=0)
     leaf = f"main/binary-{arch}/Packages.gz"
     index = folder / "dists" / release / leaf
     index.parent.mkdir(parents=True, exist_ok=True)
     index.write_bytes(packed)
     digest = hashlib.sha256(packed).hexdigest()
     (folder / "dists" / release / "InRelease").write_text(f"Origin: Debian\nSHA256:\n {digest} {len(packed)} {leaf}\n")
-    return folder
 
 
 def make_bundle(folder: Path, name: str = "tiny", model: bytes = b"weights" * 1000, *more: Target) -> Index:

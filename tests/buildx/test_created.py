@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -48,3 +49,13 @@ def test_without_either_it_is_a_fixed_date_and_says_so(tmp_path):
     assert found.text == "2024-01-01T00:00:00Z"
     assert found.reason.startswith("a fixed date")
     assert found.revision is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("git"), reason="giving files to another user needs root")
+def test_a_repository_of_another_owner_is_not_read_and_the_reason_says_so(tmp_path):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 65534, 65534)
+    created = created_for(tmp_path, {})
+    assert created.text == "2024-01-01T00:00:00Z"
+    assert "git does not read a repository of another owner" in created.reason

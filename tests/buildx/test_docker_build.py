@@ -55,7 +55,7 @@ def context(tmp_path) -> Path:
     with LayerCache.opened(tmp_path / "cache") as cache:
         bundle_layer = LayerMaker(cache, Stored(), None).bundle(make_bundle(tmp_path / "project"))
         base = foundation(tmp_path / "base", 1)
-        parts = Parts(base, foundation(tmp_path / "host", 0), groups, bundle_layer, bytecode=True)
+        parts = Parts(base, foundation(tmp_path / "host", 0), groups, [bundle_layer], bytecode=True)
         folder = tmp_path / "context"
         folder.mkdir()
         write_context(folder, parts, CONFIG)
@@ -123,6 +123,29 @@ def test_bytecode_is_made_in_the_workshop_and_never_checked_against_its_source(c
     assert made.read_bytes()[4:8] == b"\x01\x00\x00\x00"  # PEP 552
 
 
+def test_on_a_base_of_the_users_own_nothing_is_run_so_no_base_for_this_machine_is_asked_for(tmp_path):
+    with LayerCache.opened(tmp_path / "cache") as cache:
+        maker = LayerMaker(cache, Stored(), None)
+        base = foundation(tmp_path / "base", 1)
+        layers = [maker.agent(base.place), maker.bundle(make_bundle(tmp_path / "project"))]
+        folder = tmp_path / "context"
+        folder.mkdir()
+        write_context(folder, Parts(base, None, [], layers, bytecode=False), CONFIG)
+    lines = (folder / "Dockerfile").read_text().split("\n")
+    assert [line for line in lines if line.startswith(("FROM", "RUN", "ADD", "COPY"))] == [
+        "FROM scratch",
+        "ADD base-0.tar /",
+        "ADD layer-0.tar.gz /",
+        "ADD layer-1.tar.gz /",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Dockerfile",
+        "base-0.tar",
+        "layer-0.tar.gz",
+        "layer-1.tar.gz",
+    ]
+
+
 def test_a_setting_reaches_the_image_as_it_is_written():
     lines = list(config_lines(CONFIG))
     assert 'ENV ODD="a \\"b\\" \\$c \\\\d"' in lines
@@ -174,6 +197,13 @@ def test_without_the_package_docker_what_to_install_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "docker", None)
     with pytest.raises(BadInput, match=r"pip install 'edgepack\[docker\]'"):
         Engine.connect({})
+
+
+def test_a_compression_that_docker_would_not_use_is_refused(tmp_path):
+    bundle, base = make_bundle(tmp_path / "project"), make_base(tmp_path / "base")
+    options = Options(tmp_path, tmp_path, tmp_path / "out.tar", str(base), compression="zstd", builder="buildx")
+    with pytest.raises(BadInput, match=r"^--compression zstd is the direct builder's: docker packs layers in its own"):
+        build(bundle, [Target("x86")], options, Workplace(tmp_path / "cache", {}, tmp_path / "no-apt"), Quiet())
 
 
 def test_a_build_without_docker_leaves_nothing(tmp_path):

@@ -88,7 +88,7 @@ def test_docker_compose_reads_the_file_as_it_is_meant(compose, tmp_path, target,
     made = service(target, pulled=pulled, cpus=1.5, memory="300Mi")
     path = written("compose", tmp_path, made)
     command = [compose, "-f", str(path), "config", "--format", "json"]
-    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "EDGEPACK_HUB": "https://hub.example"}
     done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -100,6 +100,12 @@ def test_docker_compose_reads_the_file_as_it_is_meant(compose, tmp_path, target,
     resources = read["deploy"]["resources"]
     assert (float(resources["limits"]["cpus"]), resources["limits"]["memory"]) == (1.5, str(300 << 20))
     assert read["volumes"][0]["target"] == "/persist"
+    assert read["environment"] == {
+        "EDGEPACK_HUB": "https://hub.example",
+        "EDGEPACK_JOIN_TOKEN": "",
+        "EDGEPACK_NAME": "",
+    }
+    assert read["logging"]["options"] == {"max-file": "3", "max-size": "10m"}, "a device's disk does not fill up"
     assert read.get("runtime") == ("nvidia" if target == "arm/jetson" else None)
     cards = resources.get("reservations", {}).get("devices", [])
     assert [card["capabilities"] for card in cards] == ([["gpu"]] if target == "x86/cuda" else [])
@@ -119,7 +125,9 @@ def test_quadlet_makes_a_unit_of_the_file(quadlet, tmp_path, target, pulled):
     assert {"--read-only", "--security-opt=no-new-privileges"} <= set(words)
     assert words[words.index("--cap-drop") + 1] == "all"
     assert json.loads(words[words.index("--health-cmd") + 1]) == ["CMD", *HEALTH]
-    assert {"--cpus=1.5", "--memory=300m"} <= set(words)
+    assert {"--cpus=1.5", "--memory=300m", "--env=EDGEPACK_HUB", "--env=EDGEPACK_JOIN_TOKEN"} <= set(words)
+    assert words[words.index("--health-on-failure") + 1] == "kill"
+    assert {"StartLimitIntervalSec=0", "EnvironmentFile=-/etc/edgepack/wine-line.env"} <= set(done.stdout.splitlines())
     assert ("nvidia.com/gpu=all" in line) == (target != "x86/none")
 
 
@@ -146,11 +154,12 @@ def test_kubernetes_schemas_take_the_manifests(kubernetes_validate, tmp_path, ta
     network, workload = yaml.safe_load_all(path.read_text())
     pod = workload["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert workload["spec"]["replicas"] == 3
+    assert workload["spec"]["replicas"] == 1
     assert network["spec"]["selector"] == workload["spec"]["selector"]["matchLabels"]
     assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["resources"]["limits"]["cpu"] == "0.5"
+    assert container["envFrom"] == [{"secretRef": {"name": "wine-line-hub", "optional": True}}]
     assert container["resources"]["limits"].get("nvidia.com/gpu") == {"x86/cuda": "2", "arm/jetson": "1"}.get(target)
     assert pod["nodeSelector"]["kubernetes.io/arch"] == ("arm64" if target == "arm/jetson" else "amd64")
     assert workload["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] == "3072Mi"

@@ -9,7 +9,7 @@ import pytest
 
 from arch.target import Target
 from arch.traits import traits_of
-from buildx.build import _check_python, _index_for
+from buildx.choice import check_python, index_for
 from buildx.layers import _foreign
 from bundle.bundle import bundles, pack
 from bundle.pipeline import PipelineSpec, StepSpec, WorkerSpec, wheel_path
@@ -43,17 +43,17 @@ def index_with_wheels(folder: Path) -> Index:
 def test_an_image_carries_only_its_own_targets_wheels(tmp_path: Path) -> None:
     index = index_with_wheels(tmp_path)
     arm, x86 = (set(str(blob.descriptor.digest) for blob in image.blobs()) for image in index.images)
-    assert _index_for(index, ARM) is index  # the manifests stay, so that version and digest are those of the bundle
+    assert index_for(index, ARM) is index  # the manifests stay, so that version and digest are those of the bundle
     assert _foreign(index, ARM) == sorted(x86 - arm) != []
 
 
 def test_a_bundle_without_wheels_is_carried_for_all_plain_targets(tmp_path: Path) -> None:
     index = make_bundle(tmp_path)
-    assert {X86, ARM} <= {each.target for each in bundles(_index_for(index, ARM))}
+    assert {X86, ARM} <= {each.target for each in bundles(index_for(index, ARM))}
 
 
 def test_a_base_with_another_python_than_the_wheels_is_refused(tmp_path: Path) -> None:
     bundle = bundles(index_with_wheels(tmp_path))[1]
-    _check_python(bundle, traits_of(X86))
+    check_python(bundle, traits_of(X86))
     with pytest.raises(BadInput, match=r"wheels for Python 3\.11, the base has 3\.12: choose a base with"):
-        _check_python(bundle, replace(traits_of(X86), python="3.12"))
+        check_python(bundle, replace(traits_of(X86), python="3.12"))

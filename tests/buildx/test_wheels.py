@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 import sys
 import zipfile
@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from arch import Target, traits_of
-from buildx.entries import complete
+from buildx.entries import Entry, PathSource, complete
 from buildx.report import Quiet
 from buildx.requirements import agent_requirements, requirements_for
-from buildx.resolve import Offer, _environment, _rank
+from buildx.resolve import Offer, _environment, _rank, nearest_versions, resolve
 from buildx.unneeded import RULES, is_unneeded
+from buildx.unused_libraries import without_unused
 from buildx.wheel_files import Place, wheel_entries
 from buildx.wheels import Wheels
-from edgepack.errors import BadInput, BuildFailed
+from edgepack.errors import BadInput, BuildFailed, Unreachable
 from tests.buildx.parts import make_wheel
 
 X86, ARM = traits_of(Target("x86")), traits_of(Target("arm"))
@@ -100,7 +101,8 @@ def test_two_wheels_with_the_same_file_fail_loudly(tmp_path):
         ("pyarrow", "pyarrow/libarrow_python.so.2600", False),
         ("pyarrow", "pyarrow/libparquet.so.2600", False),
         ("pyarrow", "pyarrow/_dataset.cpython-311-x86_64-linux-gnu.so", True),
-        ("pyarrow", "pyarrow/_parquet.cpython-311-x86_64-linux-gnu.so", False),
+        ("pyarrow", "pyarrow/_parquet.cpython-311-x86_64-linux-gnu.so", True),
+        ("pyarrow", "pyarrow/parquet/core.py", True),
         ("onnxruntime-gpu", "onnxruntime/transformers/a.py", True),
         ("onnxruntime-openvino", "onnxruntime/capi/libonnxruntime.so.1.24.1", True),
         ("onnxruntime-gpu", "onnxruntime/capi/libonnxruntime_providers_cuda.so", False),
@@ -116,32 +118,36 @@ def test_the_rules_leave_out_what_they_say(package, path, unneeded):
 READ = """
 import sys; sys.path[:0] = sys.argv[1:3]
 import pyarrow, numpy, onnxruntime
+import pyarrow.compute
 assert pyarrow.__file__.startswith(sys.argv[1]) and onnxruntime.__file__.startswith(sys.argv[1])
-import pyarrow.parquet as parquet
-from pathlib import Path
-from columns.arrow import decode_arrow, encode_arrow, read_parquet
+from columns.arrow import decode_arrow, encode_arrow
+from columns.records import decode_records, encode_records
 from columns.schema import Schema
-path = Path(sys.argv[1]) / "t.parquet"
-parquet.write_table(pyarrow.table({"x": [[1.0, 2.0]], "s": ["a"]}), path)
-columns = read_parquet(path, Schema.parse({"x": "list<float64>", "s": "string"}))
+schema = Schema.parse({"x": "list<float64>", "s": "string", "t": "timestamp[ms]?", "u": "struct<a: int64>"})
+rows = decode_records(b'[{"x": [1.0, 2.0], "s": "a", "t": null, "u": {"a": 1}}]', schema)
 for form in ("file", "stream"):
-    assert decode_arrow(encode_arrow(columns, form), columns.schema).rows == 1
+    assert encode_records(decode_arrow(encode_arrow(rows, form), schema), None) == encode_records(rows, None)
+maps = [line.rpartition(" ")[2].strip() for line in open("/proc/self/maps") if "libparquet" in line]
+assert maps and all(path.startswith(sys.argv[1]) for path in maps), maps
 """
 
 
-def test_what_the_rules_leave_of_the_libraries_here_still_reads_arrow_and_parquet(tmp_path):
+def test_what_the_rules_leave_of_the_libraries_here_still_reads_and_writes_arrow(tmp_path):
     import importlib.util
 
     for package in ("pyarrow", "numpy", "onnxruntime"):
         folder = Path(importlib.util.find_spec(package).origin).parent
-        for part in (folder, folder.with_name(f"{package}.libs")):
-            for path in part.rglob("*"):
-                inside = path.relative_to(folder.parent).as_posix()
-                if path.is_file() and not is_unneeded(package, inside):
-                    (tmp_path / inside).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(path, tmp_path / inside)
+        parts = (folder, folder.with_name(f"{package}.libs"))
+        files = {path.relative_to(folder.parent).as_posix(): path for part in parts for path in part.rglob("*")}
+        kept = [(inside, path) for inside, path in files.items() if path.is_file() and not is_unneeded(package, inside)]
+        for entry in without_unused(package, [Entry(inside, "file", PathSource.of(path)) for inside, path in kept]):
+            (tmp_path / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / entry.path).write_bytes(b"".join(entry.source.chunks()))
+    for name in ("libparquet", "libarrow_dataset", "libarrow_acero", "libarrow_substrait"):
+        (library,) = (tmp_path / "pyarrow").glob(f"{name}.so.*")
+        assert library.stat().st_size < 1000, "it is linked against and not used"
     command = [sys.executable, "-c", READ, str(tmp_path), str(Path(__file__).parents[2])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LD_BIND_NOW": "1"})
     assert done.returncode == 0, done.stderr
 
 
@@ -244,3 +250,14 @@ def test_the_room_imports_without_uv():
     """An agent's machine may import nothing of it, but a build with everything cached asks uv nothing either."""
     code = "import sys; sys.modules['uv'] = None; import buildx"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_index_that_does_not_answer_is_no_missing_wheel_and_says_what_helps():
+    environ = {
+        **{"UV_NO_CONFIG": "1", "UV_HTTP_RETRIES": "0", "PATH": os.environ["PATH"]},
+        "UV_DEFAULT_INDEX": "http://127.0.0.1:1/simple",
+    }
+    with pytest.raises(Unreachable, match=r"^the package index does not answer, so .* 127\.0\.0\.1: .*--wheels DIR$"):
+        resolve(X86, ["numpy"], None, environ)
+    with pytest.raises(Unreachable):
+        nearest_versions(X86, "numpy", "2.0", None, environ)

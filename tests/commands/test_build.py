@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from arch.target import host_target
+from edgepack.commands._build_run import wanted_targets
 from edgepack.commands._terminal import TerminalReport
-from edgepack.commands.build import wanted_targets
 from edgepack.errors import BadInput
 from oci.tar import Tar
 from oci.validate import validate
@@ -49,6 +49,7 @@ def test_a_build_prints_one_object_and_writes_the_file(tmp_path, offline):
     again = edgepack("build", "wine.onnx", "--target", "arm", *offline, cwd=tmp_path)
     assert said["digest"] in again.stdout
     assert "cached  edgepack-agent" in again.stdout
+    assert "builder direct (auto: it needs no daemon)" in again.stdout
     assert "created 2024-01-01T00:00:00Z: a fixed date" in again.stdout
     assert "\x1b" not in again.stderr
 

@@ -38,7 +38,8 @@ def test_what_is_missing_is_said_with_what_to_do(tmp_path):
     found = {each.key: each for each in look_around(tmp_path / "cache", environ, tmp_path / "no-apt")}
     assert not are_well(found.values())
     assert "EDGEPACK_DEBIAN_MIRROR" in found["debian mirror"].description
-    assert not found["package index"].passed
+    assert found["package index"].description.startswith("no index of Python packages answers: set UV_DEFAULT_INDEX")
+    assert "no mirror is known" in found["signatures"].description
 
 
 def test_a_mirror_without_the_release_is_named(tmp_path):

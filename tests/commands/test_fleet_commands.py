@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import shutil
 import socket
@@ -269,6 +270,11 @@ def test_a_login_is_checked_kept_for_its_owner_and_found(edgepack, hub, monkeypa
     assert "edgepack login" in one_line(edgepack("devices"), 2)
     assert "not the admin token" in one_line(edgepack("login", "--token", "epa_wrong"), 2)
     assert not logins_path().exists()
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{hub.hub.admin_token}\n"))
+    assert edgepack("login")[0] == 0 and logins_path().is_file()
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert "give --token, or the token on standard input" in one_line(edgepack("login"), 2)
+    logins_path().unlink()
     code, out, _ = edgepack("login", "--token", hub.hub.admin_token)
     assert code == 0 and hub.hub.admin_token not in out
     assert logins_path().stat().st_mode & 0o777 == 0o600

@@ -74,3 +74,25 @@ def test_short_commands_end_whenever_they_are_interrupted(
     assert code in (0, 130), said  # 0: it was done before
     assert "Traceback" not in said
     assert not list(tmp_path.glob(".*")), "a half-written file was left"
+
+
+AT_ONCE = """
+import sys
+from edgepack.launch import edgepack
+sys.argv = ["edgepack", "targets"]
+print("now", flush=True)
+edgepack()
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.002, 0.004, 0.006, 0.01, 0.02, 0.04])
+def test_ctrl_c_at_the_very_start_does_not_kill_what_is_being_loaded(after_s: float) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_ONCE], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as program:
+        assert program.stdout is not None and program.stdout.readline() == "now\n"
+        time.sleep(after_s)
+        program.send_signal(signal.SIGINT)
+        said, _ = program.communicate(timeout=ENDS_WITHIN_S)
+    assert program.returncode in (0, 130), said
+    assert "Traceback" not in said

@@ -34,7 +34,7 @@ class Serve:
             text=True,
             env={**os.environ, **environment},
         )
-        self._killer = threading.Timer(30, self.process.kill)
+        self._killer = threading.Timer(300, self.process.kill)  # of a module, on a busy machine
         self._killer.start()
         self.lines = []
         while not self.lines or not self.lines[-1].startswith("Ctrl-C"):
@@ -140,13 +140,16 @@ def test_infer_sends_an_arrow_file(serve, tmp_path):
         (["ROWS", "--pipeline", "other"], 2, "'lin'"),
         (["absent.json"], 2, "'absent.json' do not read: No such file"),
         (["BAD"], 2, "'x'"),
+        (["BOMB"], 2, "depth"),
+        (["/dev/zero"], 2, "rows '/dev/zero' are more than 512 MiB: send fewer at once"),
         (["ROWS", "--url", "http://127.0.0.1:1"], 1, "no agent answers at http://127.0.0.1:1/infer"),
         (["ROWS", "--url", "nonsense://"], 2, "is no URL"),
     ],
 )
 def test_infer_ends_with_one_line_when_it_cannot(serve, rows, tmp_path, arguments, code, said):
     (tmp_path / "bad.json").write_text('[{"x": [1]}]')
-    names = {"ROWS": rows, "BAD": tmp_path / "bad.json"}
+    (tmp_path / "bomb.json").write_text('[{"in.x": ' + "[" * 100_000)
+    names = {"ROWS": rows, "BAD": tmp_path / "bad.json", "BOMB": tmp_path / "bomb.json"}
     url = [] if "--url" in arguments else ["--url", serve.url]
     result = run("infer", *(names.get(each, each) for each in arguments), *url)
     assert result.returncode == code
@@ -162,11 +165,14 @@ def test_a_data_folder_in_use_ends_a_second_one_with_its_name(serve, models):
 
 
 def test_a_busy_port_ends_it_with_the_port(models, tmp_path):
+    model = tmp_path / "lin.onnx"
+    model.write_bytes((models / "lin.onnx").read_bytes())
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        result = run("serve", models / "lin.onnx", "--port", port, "--data", tmp_path / "data")
+        result = run("serve", model, "--port", port, "--data", tmp_path / "data")
     assert result.returncode == 2
     assert f"port {port}" in one_line(result)
+    assert list(tmp_path.iterdir()) == [model], "neither data nor golden rows are written"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no model at all"])
@@ -207,6 +213,15 @@ def test_a_row_too_long_for_a_line_goes_to_a_file(tmp_path):
     assert shlex.split(line)[-1] == f"@{tmp_path / 'row.json'}"
     assert Path(tmp_path / "row.json").read_text().startswith("[1,1")
     assert shlex.split(curl_line("http://a/infer", '[{"it\'s": 1}]', tmp_path / "x"))[-1] == '[{"it\'s": 1}]'
+
+
+def test_no_engine_keeps_an_id_of_this_machine_or_a_queue_of_events(models, tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("XDG_", "ORT_"))]:
+        monkeypatch.delenv(name)
+    serve = Serve(models / "lin.onnx", "--port", 0, "--data", tmp_path / "data", HOME=str(tmp_path))
+    assert requests.post(f"{serve.url}/infer", json=[{"x": [1, 1, 1]}], timeout=10).status_code == 200
+    serve.end()
+    assert {path.name for path in (tmp_path / ".cache").glob("*")} <= {"edgepack"}
 
 
 def test_help_shows_an_example():

@@ -17,7 +17,7 @@ class FaultyLink:
         self._hub = urlsplit(hub_url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.answered_bytes = 0
+        self.answered_bytes = self.asked_bytes = 0
         self.lost = 0
         self._lose: Callable[[bytes], bool] | None = None
         self._cut_at: list[int] = []
@@ -91,6 +91,7 @@ class FaultyLink:
             while data := device.recv(1 << 16):
                 asked[:] = [*asked[-3:], data]
                 hub.sendall(data)
+                self.asked_bytes += len(data)
             hub.shutdown(socket.SHUT_WR)
 
     def _downwards(self, hub: socket.socket, device: socket.socket, asked: list[bytes], budget: int | None) -> None:

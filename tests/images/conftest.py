@@ -63,6 +63,18 @@ def images(direct) -> dict[str, Image]:
     return {arch: read_tar(Path(said["path"])).images[0] for arch, said in direct.items()}
 
 
+@pytest.fixture(scope="session")
+def by_docker(containerd_node, project) -> dict:
+    """What docker buildx makes, of both architectures in one file."""
+    flags = ["--arch", "x86", "--arch", "arm", "--builder", "buildx", "-o", str(project.parent / "buildx.tar")]
+    return edgepack_build(project, *flags, environ=containerd_node.engine.environ)
+
+
+@pytest.fixture(scope="session")
+def buildx_images(by_docker) -> dict[str, Image]:
+    return {image.platform.architecture: image for image in read_tar(Path(by_docker["path"])).images}
+
+
 def _started(containerd_store: bool) -> Iterator[Node]:
     try:
         with running(containerd_store=containerd_store) as engine:

@@ -1,7 +1,8 @@
 """A docker engine for tests: run in place from pinned Debian packages; nothing is installed.
 
 Needs root, cgroups and overlayfs. It ends only what it started: the daemon's own process group, the emulator that it
-registered, and what the daemon mounted below its own folder.
+registered, and what the daemon mounted below its own folder. That holds when we are told to end by SIGTERM as well; of
+a SIGKILL the daemon hears from the kernel (`setpriv --pdeathsig`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,12 +60,32 @@ def running(*, containerd_store: bool) -> Iterator[Engine]:
         root = unpacked(ENGINE) / "usr"
     except Missing as error:
         raise NoEngine(f"no docker engine for tests: {error}") from error
-    # a short path: a socket's name has at most 107 bytes
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))
+    with cleaned_on_sigterm():
+        # a short path: a socket's name has at most 107 bytes
+        folder = Path(tempfile.mkdtemp(prefix="engine-"))
+        try:
+            yield from _served(folder, root, containerd_store)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def cleaned_on_sigterm() -> Iterator[None]:
+    """Make SIGTERM the exception that Ctrl-C is, so that every `finally` above us runs: pytest takes that for the end,
+    and another for a failed test. Only the main thread can.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt("told to end by SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        yield from _served(folder, root, containerd_store)
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _served(folder: Path, root: Path, containerd_store: bool) -> Iterator[Engine]:
@@ -74,7 +96,8 @@ def _served(folder: Path, root: Path, containerd_store: bool) -> Iterator[Engine
     ours = {"DOCKER_HOST": f"unix://{folder / 's'}", "DOCKER_CONFIG": str(plugins.parent)}
     engine = Engine(folder / "s", {**environ, **ours})
     (folder / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": containerd_store}}))
-    command = [root / "sbin/dockerd", "--config-file", folder / "daemon.json", "--data-root", folder / "data"]
+    command: list[str | Path] = ["setpriv", "--pdeathsig", "TERM", "--", root / "sbin/dockerd"]
+    command += ["--config-file", folder / "daemon.json", "--data-root", folder / "data"]
     command += ["--exec-root", folder / "exec", "--host", ours["DOCKER_HOST"], "--pidfile", folder / "pid"]
     command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
     log = (folder / "log").open("w")
@@ -84,13 +107,18 @@ def _served(folder: Path, root: Path, containerd_store: bool) -> Iterator[Engine
         yield engine
     finally:
         log.close()
-        daemon.terminate()
-        try:
-            daemon.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.wait()
+        _end(daemon)
         _unmount(folder)
+
+
+def _end(daemon: subprocess.Popen) -> None:
+    """End the daemon, and with it the containerd and the containers of its process group."""
+    daemon.terminate()
+    try:
+        daemon.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait()
 
 
 def _wait(engine: Engine, daemon: subprocess.Popen, log: Path) -> None:
@@ -122,7 +150,7 @@ def arm_emulation() -> Iterator[None]:
         program = unpacked(QEMU) / "usr/bin/qemu-aarch64"
     except Missing as error:
         raise NoEngine(f"no emulator: {error}") from error
-    with _binfmt() as table:
+    with cleaned_on_sigterm(), _binfmt() as table:
         if any(b"b700" in path.read_bytes() for path in table.iterdir() if path.name not in ("register", "status")):
             yield
             return

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,17 +73,17 @@ QUADLET = (
 )
 
 
-def unpacked(pins: Sequence[Pin]) -> Path:
+def unpacked(pins: Sequence[Pin], cache: Path = CACHE, archive: Callable[[], DebianArchive] | None = None) -> Path:
     """The root folder that some packages are unpacked in: kept in the user's cache, so it takes seconds once.
 
     Raises Missing where there is no mirror.
     """
-    root = CACHE / "tests" / hashlib.sha256(repr(pins).encode()).hexdigest()[:16]
+    root = cache / "tests" / hashlib.sha256(repr(pins).encode()).hexdigest()[:16]
     with _alone(root):
         if not root.is_dir():
             try:
-                archive = DebianArchive(mirror(), CACHE / "debian", Quiet())
-                debs = archive.packages([_package(archive, pin) for pin in pins])
+                source = archive() if archive else DebianArchive(mirror(), CACHE / "debian", Quiet())
+                debs = source.packages([_package(source, pin) for pin in pins])
             except EdgepackError as error:
                 raise Missing(f"the packages {', '.join(pin.name for pin in pins)} cannot be had: {error}") from error
             _unpack(pins, debs, root)

@@ -22,12 +22,6 @@ def test_docker_loads_the_file_and_the_image_answers_as_onnxruntime(node, direct
     assert json.loads(node.engine.docker("inspect", "wine-line:x86-none"))[0]["Config"]["User"] == "65532:65532"
 
 
-def test_the_arm_image_answers_as_onnxruntime_under_an_emulator(containerd_node, arm, images, project):
-    containerd_node.client.load(images["arm64"], "wine-line:arm-none")
-    with containerd_node.serving("wine-line:arm-none", "linux/arm64/v8") as url:
-        assert_answers_as_onnxruntime(url, project)
-
-
 def test_build_with_load_gives_the_engine_each_image_under_its_own_name(node, project):
     edgepack_build(project, "--arch", "x86", "--arch", "arm", "--load", environ=node.engine.environ)
     said = [json.loads(node.engine.docker("inspect", f"wine-line:{arch}-none"))[0] for arch in ("x86", "arm")]

@@ -45,8 +45,11 @@ def need(tool: str) -> str:
 
 
 @contextlib.contextmanager
-def docker_registry(folder: Path, auth: bool = False) -> Iterator[Place]:
-    """Debian's docker-registry on a free port, its blobs under `folder`; ended by the process that was started here."""
+def docker_registry(folder: Path, auth: bool = False, settings: str = "") -> Iterator[Place]:
+    """Debian's docker-registry on a free port, its blobs under `folder`; ended by the process that was started here.
+
+    `auth` lets in one publisher with a password; `settings` are further lines of its configuration.
+    """
     program = need("docker-registry")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -55,7 +58,7 @@ def docker_registry(folder: Path, auth: bool = False) -> Iterator[Place]:
     htpasswd = f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n" if auth else ""
     (folder / "config.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: {host}, secret: test}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'store'}}}}}\n{htpasswd}"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'store'}}}}}\n{htpasswd}{settings}"
     )
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([program, "serve", str(folder / "config.yml")], stdout=log, stderr=log)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from oci import Blob, BytesBlob, Index
 from oci.credentials import Basic, Bearer
 from oci.layout import Layout
 from oci.registry import Registry
+from tests.certificates import make_certificate
 from tests.fakes.registry import FakeRegistry, Lies
-from tests.oci.conftest import Place, need
+from tests.oci.conftest import Place
 from tests.oci.make_images import ONE, TWO, image
 
 DATA = os.urandom(400_000)
@@ -95,12 +97,24 @@ def test_a_registry_that_is_not_there_is_unreachable(tmp_path):
     assert waits[0] < 0.6 < waits[2] < 2.5
 
 
-def test_a_registry_that_says_when_to_come_back_is_not_asked_before(fake, tmp_path):
-    fake.lies = Lies(fail_first=1, fail_status=503, retry_after="120")
-    with pytest.raises(Unreachable) as caught:
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_registry_that_says_when_to_come_back_is_not_asked_before(fake, tmp_path, status):
+    fake.lies = Lies(fail_first=1, fail_status=status, retry_after="120")
+    with pytest.raises(Unreachable, match=f"answers {status} for 'a/blobs/.*; try again in 120 s") as caught:
         pull(fake, tmp_path)
     assert caught.value.retry_after_s == 120
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "waits"), [(7, (6, 8)), (-3600, (0, 1)), (None, (0, 1))], ids=["soon", "past", "no date"]
+)
+def test_a_date_to_come_back_at_counts_from_the_registrys_own_clock(fake, tmp_path, seconds, waits):
+    at = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds or 0), usegmt=True)
+    fake.lies = Lies(fail_first=1, fail_status=429, retry_after="never" if seconds is None else at)
+    slept: list[float] = []
+    assert pull(fake, tmp_path, sleep=slept.append) == DATA
+    assert waits[0] <= slept[0] <= waits[1]
 
 
 @pytest.mark.parametrize(("status", "error"), [(503, Unreachable), (400, BadInput), (507, Unreachable)])
@@ -329,13 +343,11 @@ def test_a_name_that_nobody_knows_is_said_so():
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory) -> list[Path]:
     """Two certificates for 127.0.0.1, each its own CA."""
-    made = [tmp_path_factory.mktemp("tls") / f"{number}.pem" for number in (1, 2)]
-    for path in made:
-        subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-        keys = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(path) + ".key"]
-        command = [need("openssl"), "req", "-x509", *keys, *subject, "-out", str(path)]
-        subprocess.run(command, check=True, capture_output=True)
-        path.write_text(path.read_text() + Path(str(path) + ".key").read_text())
+    folder, made = tmp_path_factory.mktemp("tls"), []
+    for name in ("1", "2"):
+        cert, key = make_certificate(folder, name)
+        cert.write_text(cert.read_text() + key.read_text())
+        made.append(cert)
     return made
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import sys
 
 import msgspec
 import pytest
+import zstandard
 
 from edgepack.errors import Unreachable
 from oci import BytesBlob, Descriptor, Digest, Image, Index, PlatformField
@@ -59,6 +61,26 @@ def test_images_and_artifacts_in_memory_are_sound(index):
     assert validate(index) == []
 
 
+def test_what_is_said_of_an_image_lies_beside_it_and_is_proven_with_it(layout):
+    report = artifact(b"sbom", subject=TWO.images[0])
+    signature = artifact(b"signature", subject=report)
+    for said in (signature, report):
+        for blob in (*said.blobs(), said.manifest):
+            layout.add(blob)
+    found = examine(layout)
+    assert (found.faults, found.images, found.referrers) == ((), 4, 2)
+    layout.path(report.layers[0].descriptor.digest).unlink()
+    assert validate(layout) == [Fault(report.layers[0].descriptor.digest, "is missing")]
+
+
+def test_a_blob_that_nothing_names_is_held_against_its_own_name(layout):
+    stray = layout.add(BytesBlob.of(b"{ no manifest", "text/plain"))
+    (layout.folder / "blobs/sha256/somebody's notes").write_text("no blob")
+    assert examine(layout).blobs == 9
+    stray.path.write_bytes(b"{ other")
+    assert [fault.digest for fault in validate(layout)] == [stray.descriptor.digest]
+
+
 def test_a_missing_blob_is_named(layout):
     digest = own_layer(TWO).digest
     layout.path(digest).unlink()
@@ -102,7 +124,8 @@ def test_a_damaged_manifest_or_index_is_named(layout):
     path.write_bytes(path.read_bytes().replace(b"linux", b"linus").replace(b"layer", b"lawyer", 1))
     assert TWO.images[0].digest in {fault.digest for fault in validate(layout)}
     layout.path(TWO.digest).unlink()
-    assert validate(layout) == [Fault(TWO.digest, "is missing")]
+    assert validate(layout)[0] == Fault(TWO.digest, "is missing")
+    assert TWO.images[0].digest in {fault.digest for fault in validate(layout)}, "it lies there, named or not"
 
 
 def test_a_file_that_was_cut_short_names_what_is_missing(tmp_path):
@@ -110,8 +133,9 @@ def test_a_file_that_was_cut_short_names_what_is_missing(tmp_path):
     data = (tmp_path / "two.tar").read_bytes()
     (tmp_path / "two.tar").write_bytes(data[: len(data) // 2])
     faults = validate(Tar(tmp_path / "two.tar"))
-    assert faults
-    assert all(fault.digest.startswith("sha256:") for fault in faults)
+    *blobs, end = faults
+    assert blobs and all(fault.digest.startswith("sha256:") for fault in blobs)
+    assert "cut short" in end.message
 
 
 def test_a_manifest_that_cannot_be_read_is_a_fault(tmp_path):
@@ -201,9 +225,36 @@ def test_a_config_that_is_none_is_a_fault():
     assert "is not an image config" in fault.message
 
 
-def test_a_layer_that_this_python_cannot_unpack_is_counted_not_passed_over():
-    blob = BytesBlob.of(b"\x28\xb5\x2f\xfd", "application/vnd.oci.image.layer.v1.tar+zstd")
-    assert examine(with_layer(blob, Digest.of(b""))).unchecked_layers == 1
+def zstd_layer(data: bytes) -> BytesBlob:
+    return BytesBlob.of(data, "application/vnd.oci.image.layer.v1.tar+zstd")
+
+
+def test_a_layer_that_this_python_cannot_unpack_is_counted_not_passed_over(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    assert examine(with_layer(zstd_layer(b"\x28\xb5\x2f\xfd"), Digest.of(b""))).unchecked_layers == 1
+
+
+ZSTD = zstandard.ZstdCompressor()
+RAW = tar_of("own", b"o" * 5000)
+SKIPPED = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"  # a frame that says nothing (RFC 8878, 3.1.2)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (ZSTD.compress(RAW), None),
+        (ZSTD.compress(RAW[:100]) + SKIPPED + ZSTD.compress(RAW[100:]) + SKIPPED, None),
+        (ZSTD.compress(RAW + b"x"), "unpacks to sha256:"),
+        (ZSTD.compress(RAW)[:-1], "is cut short"),
+        (b"PK" + ZSTD.compress(RAW), "is not a zstd stream"),
+    ],
+    ids=["one frame", "several", "another tar", "cut", "no zstd"],
+)
+def test_a_zstd_layer_is_held_against_the_configs_diff_id(data, says):
+    report = examine(with_layer(zstd_layer(data), Digest.of(RAW)))
+    assert report.unchecked_layers == 0
+    assert [says in fault.message for fault in report.faults] == ([True] if says else [])
 
 
 def test_a_digest_that_is_none_is_a_fault_and_opens_no_file(layout):

@@ -12,7 +12,7 @@ from edgepack.launch import run
 from oci.layout import write_layout
 from oci.tar import write_tar
 from tests.oci.conftest import docker_registry
-from tests.oci.make_images import TWO
+from tests.oci.make_images import TWO, artifact
 
 
 @pytest.fixture
@@ -67,6 +67,20 @@ def test_each_damaged_blob_has_its_line(verify, tmp_path):
     code, out, _ = verify(tmp_path / "two", "--json")
     assert code == 1
     assert [fault["digest"] for fault in json.loads(out)["faults"]] == bad
+
+
+def test_what_is_said_of_an_image_is_counted_and_named_when_it_is_damaged(verify, tmp_path):
+    said = artifact(b"what is said", subject=TWO.images[0])
+    path = tmp_path / "two.tar"
+    write_tar(TWO, path, referrers=[said])
+    code, out, _ = verify(path)
+    assert code == 0 and "is whole: 3 manifests (1 of them said about others), 11 blobs" in out
+    assert json.loads(verify(path, "--json")[1])["referrers"] == 1
+    path.write_bytes(path.read_bytes().replace(b"what is said", b"what is sold"))
+    code, out, err = verify(path)
+    assert code == 1
+    assert out.startswith(f"{said.layers[0].descriptor.digest}: is damaged")
+    assert said.layers[0].descriptor.digest in err
 
 
 @pytest.mark.parametrize(
