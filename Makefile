@@ -4,7 +4,8 @@ BIN := .venv/bin
 ROOMS := edgepack arch durable columns oci bundle fleet runtimes buildx packager edge_agent hub
 CODE := $(ROOMS) tests bench examples scripts
 
-.PHONY: setup demo test test-frameworks test-clients test-images test-wheel check format bench bench-frameworks locks clean
+.PHONY: setup demo test test-frameworks test-faults test-clients test-images test-wheel check format bench bench-frameworks
+.PHONY: bench-faults test-images-all locks clean
 
 setup: .venv/.ready
 
@@ -15,16 +16,22 @@ demo: setup
 	@$(BIN)/python -m examples.demo
 
 test: setup
-	@$(BIN)/pytest -q -n auto --dist loadfile -m "not images and not frameworks and not clients"
+	@$(BIN)/pytest -q -n auto --dist loadfile -m "not images and not frameworks and not clients and not faults"
 
 test-frameworks: setup
 	@$(BIN)/pytest -q -n auto --dist loadfile -m frameworks
+
+test-faults: setup
+	@$(BIN)/pytest -q -n 2 -m faults
 
 test-clients: setup
 	@$(BIN)/pytest -q -m clients
 
 test-images: setup
 	@$(BIN)/pytest -q -m images
+
+test-images-all: setup
+	@EDGEPACK_TEST_EXAMPLES=all $(BIN)/pytest -q -m images
 
 test-wheel: setup
 	@sh scripts/test-wheel.sh
@@ -41,6 +48,9 @@ format: setup
 
 bench: setup
 	@$(BIN)/python -m bench
+
+bench-faults: setup
+	@$(BIN)/python -m bench.faults
 
 bench-frameworks: setup
 	@$(BIN)/python -m bench.frameworks

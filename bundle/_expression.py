@@ -2,7 +2,7 @@
 executed.
 
 A compiled piece maps whole columns, rows first, to an array with rows first. Shapes are checked when compiling, as
-far as the schema fixes them.
+far as the schema fixes them. Rows whose values cannot be looked at are noted on the way (`Look.blind`).
 """
 
 from __future__ import annotations
@@ -10,19 +10,31 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from bundle._columnwise import (
+    Look,
+    Operation,
+    at,
+    compared,
+    computed,
+    fold,
+    lengths,
+    reduced,
+    safe,
+    spread,
+    wide,
+)
 from columns.schema import Schema
 from columns.types import ListOf, Scalar, Type
 from edgepack.errors import BadInput
 
 LONGEST = 1000  # characters; also bounds the depth of the tree
 
-Array = np.ndarray[Any, Any]
 Kind = Literal["number", "bool", "string"]
 _NAMES = "in, out, min, max, sum, mean, abs, len, any, all"
 
@@ -42,6 +54,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: np.greater,
     ast.GtE: np.greater_equal,
 }
+_DIVISIONS = (ast.Div, ast.FloorDiv, ast.Mod)
 _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "min": np.min,
     "max": np.max,
@@ -52,34 +65,37 @@ _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-Value = Callable[[Mapping[str, Array]], Any]
+Value = Callable[[Look], Any]
 
 
 @dataclass(frozen=True)
-class _Term:
-    """A compiled piece: what it gives for a row (a `kind`, in lists of `shape`) and how to compute it.
-
-    `value` maps columns, rows first, to an array with rows first, or to a plain constant.
-    """
+class Seen:
+    """What an expression sees of a column in each row: values of a `kind`, in lists of `shape`."""
 
     kind: Kind
     shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class _Term(Seen):
+    """A compiled piece. `value` maps columns, rows first, to an array with rows first, or to a plain constant."""
+
     value: Value
 
 
 class Compiler:
-    """Turns the tree of one expression into terms; `fields` gathers the columns it reads."""
+    """Turns the tree of one expression into terms; `fields` gathers what it sees of the columns it reads."""
 
     def __init__(self, name: str, sides: dict[str, Schema]) -> None:
         self.name = name
         self.sides = sides
-        self.fields: set[str] = set()
+        self.fields: dict[str, Seen] = {}
 
     def compile(self, expression: str) -> Value:
         term = self.term(self.parse(expression))
         if term.kind != "bool" or term.shape:
             self.refuse(f"gives {_told(term)}, expected one boolean a row: compare something, as in out.score[0] > 0.9")
-        return term.value
+        return lambda look: wide(term.value(look))
 
     def parse(self, expression: str) -> ast.expr:
         if len(expression) > LONGEST:
@@ -127,8 +143,8 @@ class Compiler:
             self.refuse(f"names '{side}.{name}', which does not exist: there is {there}")
         column = f"{side}.{name}"
         kind, shape = self.kind_of(column, self.sides[side][name].type)
-        self.fields.add(column)
-        return _Term(kind, shape, lambda columns: columns[column])
+        self.fields[column] = Seen(kind, shape)
+        return _Term(kind, shape, lambda look: look.arrays[column])
 
     def kind_of(self, column: str, type_: Type) -> tuple[Kind, tuple[int | None, ...]]:
         shape: list[int | None] = []
@@ -155,13 +171,14 @@ class Compiler:
         size = term.shape[0]
         if size is not None and not -size <= position < size:
             self.refuse(f"takes index {position} of '{_source(node.value)}', which has {size} values")
-        return _Term(term.kind, term.shape[1:], lambda columns: term.value(columns)[:, position])
+        return _Term(term.kind, term.shape[1:], lambda look: at(term.value(look), position))
 
     def arithmetic(self, node: ast.BinOp) -> _Term:
         if type(node.op) not in _ARITHMETIC:
             self.refuse(f"uses '{_source(node)}', expected one of + - * / // %")
         left, right = self.number(node.left), self.number(node.right)
-        return _Term("number", self.joined(left, right, node), _both(_ARITHMETIC[type(node.op)], left, right))
+        operation = computed(_ARITHMETIC[type(node.op)], divides=isinstance(node.op, _DIVISIONS))
+        return _Term("number", self.joined(left, right, node), _both(operation, left, right))
 
     def number(self, node: ast.expr) -> _Term:
         term = self.term(node)
@@ -172,10 +189,10 @@ class Compiler:
     def unary(self, node: ast.UnaryOp) -> _Term:
         if isinstance(node.op, ast.Not):
             operand = self.condition(node.operand)
-            return _Term("bool", (), lambda columns: np.logical_not(operand.value(columns)))
+            return _Term("bool", (), lambda look: np.logical_not(wide(operand.value(look))))
         operand = self.number(node.operand)
         if isinstance(node.op, ast.USub):
-            return _Term("number", operand.shape, lambda columns: np.negative(_wide(operand.value(columns))))
+            return _Term("number", operand.shape, lambda look: safe(np.negative, wide(operand.value(look))))
         if isinstance(node.op, ast.UAdd):
             return operand
         self.refuse(f"uses '{_source(node)}', expected not, + or -")
@@ -191,7 +208,7 @@ class Compiler:
     def logic(self, node: ast.BoolOp) -> _Term:
         join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
         terms = [self.condition(value) for value in node.values]
-        return _Term("bool", (), lambda columns: _fold(join, [term.value(columns) for term in terms]))
+        return _Term("bool", (), lambda look: fold(join, [wide(term.value(look)) for term in terms]))
 
     def comparison(self, node: ast.Compare) -> _Term:
         operands = [self.term(each) for each in (node.left, *node.comparators)]
@@ -202,12 +219,12 @@ class Compiler:
             if left.kind != right.kind:
                 self.refuse(f"compares {_told(left)} with {_told(right)} in '{_source(node)}'")
             shape = self.joined(left, right, node)
-            steps.append(_Term("bool", shape, _both(_COMPARISONS[type(operator)], left, right)))
+            steps.append(_Term("bool", shape, _both(compared(_COMPARISONS[type(operator)]), left, right)))
         if len(steps) == 1:
             return steps[0]
         if any(step.shape for step in steps):
             self.refuse(f"chains comparisons of lists in '{_source(node)}': compare twice, joined by and")
-        return _Term("bool", (), lambda columns: _fold(np.logical_and, [step.value(columns) for step in steps]))
+        return _Term("bool", (), lambda look: fold(np.logical_and, [step.value(look) for step in steps]))
 
     def joined(self, left: _Term, right: _Term, node: ast.expr) -> tuple[int | None, ...]:
         """The shape of two terms taken together: the same, or one of them is a single value."""
@@ -233,23 +250,23 @@ class Compiler:
         if name not in ("min", "max") or any(term.kind != "number" or term.shape for term in terms):
             self.refuse(f"calls '{_source(node)}': only min and max take several values, and each must be one number")
         join = np.minimum if name == "min" else np.maximum
-        return _Term("number", (), lambda columns: _fold(join, [_wide(term.value(columns)) for term in terms]))
+        return _Term("number", (), lambda look: fold(join, [wide(term.value(look)) for term in terms]))
 
     def reduction(self, name: str, term: _Term, node: ast.Call) -> _Term:
         if name == "abs":
             if term.kind != "number":
                 self.refuse(f"calls '{_source(node)}' with {_told(term)}, expected a number")
-            return _Term("number", term.shape, lambda columns: np.abs(_wide(term.value(columns))))
+            return _Term("number", term.shape, lambda look: safe(np.abs, wide(term.value(look))))
         if not term.shape:
             self.refuse(f"calls '{_source(node)}' with {_told(term)}, expected a list")
         if name == "len":
-            return _Term("number", (), lambda columns: _lengths(term.value(columns)))
+            return _Term("number", (), lambda look: lengths(term.value(look)))
         wanted = ("bool",) if name in ("any", "all") else ("number", "bool") if name == "sum" else ("number",)
         if term.kind not in wanted:
             self.refuse(f"calls '{_source(node)}' with {_told(term)}, expected a list of {wanted[0]}s")
         reduce = _REDUCTIONS[name]
         kind: Kind = "bool" if name in ("any", "all") else "number"
-        return _Term(kind, (), lambda columns: _reduced(reduce, term.value(columns)))
+        return _Term(kind, (), lambda look: reduced(reduce, term.value(look)))
 
 
 _NODES: dict[type[ast.expr], Callable[[Compiler, Any], _Term]] = {
@@ -275,46 +292,14 @@ def _without_keyword(expression: str) -> str:
     return " ".join(text for text in spelled if text.strip())
 
 
-def _both(operation: Callable[[Any, Any], Any], left: _Term, right: _Term) -> Value:
+def _both(operation: Operation, left: _Term, right: _Term) -> Value:
     """Apply an operation to two terms; a single value is spread over a list's axes."""
     axes = max(len(left.shape), len(right.shape))
 
-    def compute(columns: Mapping[str, Array]) -> Any:
-        return operation(*(_spread(_wide(term.value(columns)), axes) for term in (left, right)))
+    def compute(look: Look) -> Any:
+        return operation(look, *(spread(wide(term.value(look)), axes) for term in (left, right)))
 
     return compute
-
-
-def _spread(value: Any, axes: int) -> Any:
-    if isinstance(value, np.ndarray) and value.ndim == 1 and axes:
-        return value.reshape(-1, *([1] * axes))
-    return value
-
-
-def _wide(value: Any) -> Any:
-    """Compute in 64 bits: uint8 would wrap around, and float32 0.9 compared as float32 is not the 0.9 that was
-    written.
-    """
-    if not isinstance(value, np.ndarray) or value.dtype.kind in "bUS":
-        return value
-    if value.dtype == object:
-        raise TypeError("a null")
-    return value.astype(np.int64 if value.dtype.kind in "iu" and value.dtype != np.uint64 else np.float64, copy=False)
-
-
-def _lengths(value: Array) -> Array:
-    return np.full(len(value), value.shape[1])
-
-
-def _reduced(reduce: Callable[..., Any], value: Array) -> Any:
-    return reduce(_wide(value), axis=tuple(range(1, value.ndim)))
-
-
-def _fold(join: Callable[[Any, Any], Any], values: list[Any]) -> Any:
-    folded = values[0]
-    for value in values[1:]:
-        folded = join(folded, value)
-    return folded
 
 
 def _integer(node: ast.expr) -> int | None:

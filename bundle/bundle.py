@@ -32,7 +32,7 @@ _VERSIONS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:edgepack:bundle")
 
 
 def pack(
-    spec: PipelineSpec,
+    spec: PipelineSpec | Mapping[Target, PipelineSpec],
     files: Mapping[str, Path],
     golden: bytes,
     targets: Iterable[Target],
@@ -40,27 +40,31 @@ def pack(
 ) -> Index:
     """Make the index of a bundle: a manifest a target, sorted, all sharing the same blobs.
 
-    `files` maps a path inside the bundle to the file on this machine; the index reads them when it is written.
-    `wheels` holds each target's own files beside them, named by `pipeline.wheel_path`. Raises BadInput when a step's
-    model is not among them, or a path leads out of the bundle.
+    `spec` is one for all targets, or one each where their steps run in different Pythons. `files` maps a path inside
+    the bundle to the file on this machine; the index reads them when it is written. `wheels` holds each target's own
+    files beside them, named by `pipeline.wheel_path`. Raises BadInput when a step's model is not among them, or a path
+    leads out of the bundle.
     """
-    every = [model for step in spec.steps for model in (step, *step.every_model)]
+    wanted = sorted(set(targets))
+    if not wanted:
+        raise BadInput("a bundle needs at least one target: give --target x86 or --target arm")
+    specs = {target: spec if isinstance(spec, PipelineSpec) else spec[target] for target in wanted}
+    name = specs[wanted[0]].name
+    every = [model for step in specs[wanted[0]].steps for model in (step, *step.every_model)]
     missing = [model.model for model in every if not model_files(model.model, files)]
     if missing:
-        raise BadInput(f"model '{missing[0]}' of pipeline '{spec.name}' is not among the bundle's files")
-    config = BytesBlob.of(spec.encode(), media.PIPELINE)
+        raise BadInput(f"model '{missing[0]}' of pipeline '{name}' is not among the bundle's files")
     answers = BytesBlob.of(golden, media.GOLDEN, {media.FILEPATH: media.GOLDEN_FILE})
     blobs = _Blobs()
     images = []
-    for target in sorted(set(targets)):
+    for target in wanted:
+        config = BytesBlob.of(specs[target].encode(), media.PIPELINE)
         own = (wheels or {}).get(target, {})
         check_paths([*files, *own])
         layers = (*blobs.of(files, media.MODEL), answers, *blobs.of(own, media.WHEEL))
-        said = {media.NAME: spec.name, media.TARGET: str(target)}
+        said = {media.NAME: name, media.TARGET: str(target)}
         images.append(Image(config, layers, media.PIPELINE, said))
-    if not images:
-        raise BadInput("a bundle needs at least one target: give --target x86 or --target arm")
-    return Index(tuple(images), media.PIPELINE, {media.NAME: spec.name})
+    return Index(tuple(images), media.PIPELINE, {media.NAME: name})
 
 
 class _Blobs:

@@ -15,6 +15,7 @@ from edgepack.errors import BadInput
 
 FORMAT = 1  # raised when an older edgepack would misread a spec
 MOST_WEIGHT = 1_000_000  # of one model in a split
+MOST_REPLICAS = 64
 
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -37,14 +38,14 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpus: float = 2.0
     memory: str = "1Gi"
     gpus: int = 0
-    replicas: int = 1
+    replicas: int = 1  # processes that answer for each model of the pipeline, behind one port
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How a step of the runtime `python` runs: in a worker process of its own, from wheels in the bundle.
 
-    The same for all targets. The wheels differ: those of one target are the blobs of its manifest under
-    `wheels/<step>/` (`wheel_path`), everything the step imports beside the standard library, numpy included.
+    The wheels of one target are the blobs of its manifest under `wheels/<step>/` (`wheel_path`): everything the step
+    imports beside the standard library, numpy included. `python` and `requirements` may differ between targets too.
     """
 
     kind: Literal["estimator", "step", "custom"]  # a trained object; process_data(); Inference and InferenceBuilder
@@ -108,6 +109,7 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogPolicy = LogPolicy()
     resources: Resources = Resources()
     format: int = FORMAT
+    number: int | None = None  # what clients may call this version beside its UUID: a Cortex version folder's integer
 
     @property
     def python_models(self) -> list[StepSpec]:
@@ -117,10 +119,12 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def encode(self) -> bytes:
         """The one serialization of a spec: JSON, fields in the order above.
 
-        A step without a worker or routing does not mention one: bundles keep the digests they had before there were
-        such.
+        A step without a worker or routing does not mention one, nor a pipeline a number: bundles keep the digests that
+        they had before there were such.
         """
         said = msgspec.to_builtins(self)
+        if self.number is None:
+            del said["number"]
         for step in said["steps"]:
             for key in ("worker", "routing"):
                 if step[key] is None:
@@ -159,6 +163,14 @@ def _check(spec: PipelineSpec) -> None:
     tolerances = spec.tolerance.values() if isinstance(spec.tolerance, dict) else [spec.tolerance]
     if not all(math.isfinite(each) and each >= 0 for each in tolerances):
         raise BadInput(f"its tolerance is {spec.tolerance}")
+    _check_resources(spec)
+
+
+def _check_resources(spec: PipelineSpec) -> None:
+    if spec.number is not None and spec.number < 0:
+        raise BadInput(f"its number is {spec.number}, expected 0 or more")
+    if not 1 <= spec.resources.replicas <= MOST_REPLICAS:
+        raise BadInput(f"its replicas are {spec.resources.replicas}, expected 1 to {MOST_REPLICAS}")
     for size in (spec.log.max_bytes, spec.resources.memory):
         parse_bytes(size)
 

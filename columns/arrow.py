@@ -52,7 +52,7 @@ def decode_arrow(body: bytes | bytearray | memoryview, schema: Schema | None = N
         stream = pa.py_buffer(_stream(memoryview(body).cast("B")))
         _check_messages(stream)
         with pa.ipc.open_stream(stream) as reader:
-            wanted = _check_schema(reader.schema, schema)
+            wanted = _check_schema(_nulls_typed(reader.schema, schema), schema)
             return _from_table(reader.read_all(), wanted)
 
 
@@ -173,8 +173,29 @@ def _fits(found: Type, wanted: Type) -> bool:
     return np.can_cast(found.dtype, wanted.dtype, "safe")
 
 
+def _nulls_typed(found: Any, wanted: Schema | None) -> Any:
+    """The body's schema; a column or list of nulls alone, which Arrow writes without a type, has that of the field."""
+    if wanted is None:
+        return found
+    types = ((each, wanted[each.name].type if each.name in wanted else None) for each in found)
+    return pa.schema(
+        [each if type_ is None else each.with_type(_null_typed(each.type, type_)) for each, type_ in types]
+    )
+
+
+def _null_typed(found: Any, wanted: Type) -> Any:
+    if pa.types.is_null(found) and wanted.nullable:
+        return arrow_type(wanted)
+    if pa.types.is_list(found) and isinstance(wanted, ListOf):
+        return pa.list_(_null_typed(found.value_type, wanted.item))
+    return found
+
+
 def _from_table(table: Any, schema: Schema) -> Columns:
     table.validate(full=True)
+    typed = _nulls_typed(table.schema, schema)
+    if not typed.equals(table.schema):
+        table = table.cast(typed)
     if not 1 <= table.num_rows <= MAX_ROWS:
         raise BadInput(f"the Arrow body has {table.num_rows} rows: expected 1 to {MAX_ROWS}")
     arrays = {field.name: from_arrow(field, table.column(field.name)) for field in schema}

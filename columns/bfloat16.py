@@ -22,4 +22,4 @@ def to_bits(values: Array) -> Array:
     bits = wide.reshape(-1).view(np.uint32)
     rounded = ((bits.astype(np.uint64) + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     rounded[np.isnan(wide.reshape(-1))] = _QUIET_NAN
-    return rounded.reshape(wide.shape)
+    return rounded.reshape(np.shape(values))  # of a scalar: `ascontiguousarray` makes an axis

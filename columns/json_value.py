@@ -35,6 +35,11 @@ BYTES_VALUE = Schema.parse({VALUE: "binary"})
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
+def value_schema(array: np.ndarray[Any, Any]) -> Schema:
+    """The schema of a step without one for this column of values: of JSON text, or of bytes."""
+    return BYTES_VALUE if len(array) and isinstance(array[0], bytes) else JSON_VALUE
+
+
 def load_json(body: Body) -> Any:
     """The value of a body. Raises BadInput, also for the NaN and infinities that only Python's JSON reads."""
     try:

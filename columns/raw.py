@@ -52,7 +52,10 @@ _HEADS = msgspec.json.Decoder(_Head)
 
 
 def encode_raw(columns: Columns) -> list[bytes | memoryview]:
-    """The columns as pieces to write one after another; tensors are not copied."""
+    """The columns as pieces to write one after another; tensors are not copied.
+
+    First come magic and length, and the head; then for each column a gap, which may be empty, and its buffer.
+    """
     described, buffers = [], []
     for field in columns.schema:
         shape, buffer = _buffer(field, columns.arrays[field.name])
@@ -63,9 +66,7 @@ def encode_raw(columns: Columns) -> list[bytes | memoryview]:
     at = _START.size + len(head)
     for item_size, buffer in buffers:
         gap = -at % item_size
-        if gap:
-            pieces.append(_PADDING[:gap])
-        pieces.append(buffer)
+        pieces += [_PADDING[:gap], buffer]
         at += gap + len(buffer)
     return pieces
 

@@ -113,6 +113,36 @@ class Templates:
         self._templates[key] = times if times < _WORTH_IT else made or -1
 
 
+@dataclass(frozen=True)
+class Stencil:
+    """An encoded row with holes at every other piece: `names` says which column's bytes belong there."""
+
+    pieces: list[bytes]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, encode: Encode, row: Columns, varying: Sequence[str]) -> Stencil | None:
+        """Where an encoder writes those of the varying columns that it writes at all; None where one has no place."""
+        whole, places = encode(row), {}
+        if len(whole) > _MOST_BYTES:
+            return None
+        for name in varying:
+            if row.arrays[name].dtype.kind not in "iuf":
+                return None
+            low, high = (encode(_with(row, name, filled)) for filled in (False, True))
+            if low == high == whole:
+                continue
+            place = _place(encode, row, name, len(whole))
+            if place is None:
+                return None
+            places[name] = place
+        form = _Form(row.schema, tuple(places), (), (), ())
+        template = _cut(whole, places, form, row)
+        if template is None or template.fill(row.arrays, ()) != whole:
+            return None
+        return cls(template.pieces, tuple(name for _, name, _ in template.slots))
+
+
 def _made(encode: Encode, form: _Form, columns: Columns) -> _Template | None:
     """The template of columns like these, or None where a column has no place of its own."""
     if any(columns.arrays[name].dtype == object for name in form.numbers):

@@ -14,6 +14,8 @@ from types import TracebackType
 
 from edgepack.errors import BadInput
 
+LOCK = "lock"  # the file in the folder that is locked
+
 
 class FolderLock:
     """A context manager that holds a folder, made if it is missing, until the end of the block.
@@ -29,7 +31,7 @@ class FolderLock:
         """Take the lock, or raise BadInput that names the owner."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise BadInput(
                 f"data folder '{self._folder}' cannot be written: {error.strerror}; "

@@ -4,8 +4,8 @@ Whoever waits and finds nobody at work leads: it writes what has queued up, sync
 hands the lead to one of those who came meanwhile. A lone thread therefore pays no hand-off (about 100 µs).
 
 A caller that must not wait, such as a loop that serves many connections, queues its entries, leaves a callback with
-each, and calls `flush`: what needs a sync is then led by a thread kept for that, what needs none is written at once
-where the log can take it without waiting.
+each, and calls `flush`: what the log can take without a wait is then written at once, which includes a sync where the
+disk has been quick of late; all else is led by a thread kept for that.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ class GroupCommit:
             if self._led or not self._queue:
                 return  # whoever leads hands on
             self._led = True
-            at_once = not any(entry.sync for entry in self._queue)
-        if not (at_once and self._write_at_once()):
+        if not self._write_at_once():
             self._wake()
 
     def close(self) -> None:
@@ -140,10 +139,10 @@ class GroupCommit:
             self._finish(group)
 
     def _write_at_once(self) -> bool:
-        """Lead one group that needs no sync, unless the log would make us wait; the lead is kept then."""
+        """Lead one group, unless the log would make us wait; the lead is kept then."""
         group = self._take()
         try:
-            seq = self._log.append_at_once(_payloads(group))
+            seq = self._log.append_at_once(_payloads(group), any(entry.sync for entry in group))
         except Exception:  # noqa: BLE001 - the disk's refusal is found again, and told, by whoever leads next
             seq = None
         if seq is None:
@@ -195,8 +194,9 @@ class GroupCommit:
         for entry in group:
             if entry.turn is not None:
                 entry.turn.release()
-            if entry.callback is not None:
-                entry.callback()
+            callback, entry.callback = entry.callback, None  # it may lead back to the entry: no cycle stays
+            if callback is not None:
+                callback()
 
 
 def _payloads(group: list[Entry]) -> list[tuple[bytes, int]]:

@@ -43,6 +43,7 @@ from durable.frames import (
 )
 from durable.sealing import Sealer, Writing
 from durable.segment_names import Gap, Name, Segment
+from durable.sync_latency import SyncPace
 from edgepack.errors import BadInput, RuntimeFailed, Unreachable
 
 __all__ = ["Frame", "Gap", "LogFull", "LogStopped", "Segment", "SegmentLog", "read_frames"]
@@ -71,6 +72,7 @@ class SegmentLog:
         self.segment_bytes = 0
         self._max_bytes: int | None = None
         self._drop_oldest = False
+        self._sync_pace = SyncPace()
         self._closed = False
         self.epoch = epoch
 
@@ -130,18 +132,19 @@ class SegmentLog:
             segment.dirty = not sync
             return first
 
-    def append_at_once(self, payloads: Sequence[tuple[bytes, int]]) -> int | None:
-        """Append without sync, but only if nothing makes us wait for the disk: no other thread at work in the log, and
-        room in the open segment. Else None, and nothing was appended. Raises LogStopped as `append` does.
+    def append_at_once(self, payloads: Sequence[tuple[bytes, int]], sync: bool = False) -> int | None:
+        """Append, but only if nothing makes us wait long: no other thread at work in the log, room in the open segment,
+        and with `sync` a disk that has been quick of late. Else None, and nothing was appended. Raises LogStopped as
+        `append` does.
         """
-        if not self._lock.acquire(blocking=False):
+        if (sync and not self._sync_pace.is_quick) or not self._lock.acquire(blocking=False):
             return None
         try:
             segment = self._open
             needed = sum(len(payload) + FRAME_OVERHEAD for payload, _ in payloads)
             if segment is None or segment.size + needed > self.segment_bytes:
                 return None
-            return self.append(payloads, sync=False)
+            return self.append(payloads, sync)
         finally:
             self._lock.release()
 
@@ -164,7 +167,9 @@ class SegmentLog:
             self._disk.write(segment.handle, segment.size, data)
             if sync:
                 segment.sound = False  # until it returns
+                begun = time.perf_counter()
                 self._disk.sync(segment.handle)
+                self._sync_pace.note(time.perf_counter() - begun)
                 segment.sound = True
         except OSError:
             self._retire(segment)

@@ -16,6 +16,29 @@ _TIMES = 20
 _LONGEST_S = 5.0  # a disk that is this slow is known to be slow after fewer writes
 
 
+class SyncPace:
+    """Whether a disk is quick enough to be waited for in place: handing a sync to a thread costs two wake-ups.
+
+    One slow sync is enough to doubt it, and many quick ones after it restore the trust: SSDs and SD cards stall now and
+    then for many times their usual latency.
+    """
+
+    QUICK_S = 0.001
+    TRUSTED = 8  # quick syncs in a row
+
+    def __init__(self) -> None:
+        self._quick = 0
+
+    def note(self, seconds: float) -> None:
+        """Take one sync into account."""
+        self._quick = self._quick + 1 if seconds < self.QUICK_S else 0
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the next sync is likely to be quick."""
+        return self._quick >= self.TRUSTED
+
+
 @dataclass(frozen=True)
 class SyncLatency:
     """Milliseconds from the write to its being durable."""

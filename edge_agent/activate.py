@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -24,9 +25,11 @@ import msgspec
 from bundle import media
 from bundle.bundle import Bundle
 from bundle.golden import Comparison
+from bundle.pipeline import PipelineSpec
 from bundle.store import OpenBundle, faults, unpack
 from edge_agent.events import event
 from edge_agent.folders import Folders
+from edge_agent.serving import NotServed
 from edge_agent.state import Installed, State
 from edgepack.errors import EdgepackError, RuntimeFailed
 from fleet.messages import Assigned
@@ -65,14 +68,25 @@ class Stage(Protocol):
 
 
 class Activator:
-    """Activates, restores, removes and tidies up. Used by one thread at a time."""
+    """Activates, restores, removes and tidies up. Used by one thread at a time, but for `reload`."""
 
-    def __init__(self, folders: Folders, state: State, stage: Stage, trial: Callable[[Path], Comparison]) -> None:
-        """`trial` runs the golden rows of a bundle folder in a child and compares."""
+    def __init__(
+        self,
+        folders: Folders,
+        state: State,
+        stage: Stage,
+        trial: Callable[[Path], Comparison],
+        admit: Callable[[PipelineSpec], None] = lambda spec: None,
+    ) -> None:
+        """`trial` runs the golden rows of a bundle folder in a child and compares; `admit` raises BadInput for a
+        pipeline that may not run on this machine at all.
+        """
         self._folders = folders
         self._state = state
         self._stage = stage
         self._trial = trial
+        self._admit = admit
+        self._turn = threading.RLock()  # a client may have a pipeline loaded while the hub changes what is installed
 
     def unpack(self, bundle: Bundle) -> Path:
         """Write a bundle's folder, durably. Raises NotTrusted when a blob is not what the manifest says."""
@@ -97,9 +111,10 @@ class Activator:
         folder = self._whole_folder(name, version)
         if trial:
             _judge(name, version, self._trial(folder))
-        switch = self._stage.load(name, folder, version)
-        self._state.activate(name, version)
-        switch()
+        with self._turn:
+            switch = self._stage.load(name, folder, version)
+            self._state.activate(name, version)
+            switch()
         took_s = round(time.monotonic() - begun, 2)
         event(log, "bundle activated", pipeline=name, manifest=version.manifest, attempt=attempt, took_s=took_s)
 
@@ -113,10 +128,21 @@ class Activator:
         found = {name: self._restore(name, installed) for name, installed in self._state.installed().items()}
         return {name: reason for name, reason in found.items() if reason}
 
+    def reload(self, name: str) -> str | None:
+        """Serve again what is installed under a name; returns the reason where it is not as it was. Raises NotServed
+        where nothing is installed.
+        """
+        with self._turn:
+            installed = self._state.installed().get(name)
+            if installed is None:
+                raise NotServed(f"pipeline '{name[:100]}' is not installed here", field="pipeline")
+            return self._restore(name, installed)
+
     def remove(self, name: str) -> None:
         """Stop serving a pipeline that is no longer assigned. Its spool stays until its rows are home."""
-        self._state.remove(name)
-        self._stage.remove(name)
+        with self._turn:
+            self._state.remove(name)
+            self._stage.remove(name)
         event(log, "pipeline removed", pipeline=name)
 
     def collect(self, wanted: Iterable[str] = ()) -> None:
@@ -152,6 +178,7 @@ class Activator:
             raise RuntimeFailed(
                 f"bundle {version.manifest} of pipeline '{name}' is damaged on this disk: {found[0]}; fetching again"
             )
+        self._admit(OpenBundle(folder).spec)
         return folder
 
     def _restore(self, name: str, installed: Installed) -> str | None:

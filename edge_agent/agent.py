@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from arch.facts import read_facts
+from arch.facts import Facts, read_facts
 from arch.target import Target
 from bundle.bundle import version_of
 from bundle.golden import Comparison
+from bundle.pipeline import PipelineSpec
 from durable.folder_lock import FolderLock
 from edge_agent.activate import Activator
 from edge_agent.check_in import CheckIn
@@ -31,21 +32,23 @@ from edge_agent.config import Config, target_of
 from edge_agent.enrol import bearer_of, ca_of, default_name, enrol, open_hub
 from edge_agent.events import event
 from edge_agent.fetch import BlobSource, Fetcher
-from edge_agent.fit import objections
+from edge_agent.fit import objections, sandbox_objection
 from edge_agent.folders import Folders
 from edge_agent.hub_client import HubClient, checked_url
 from edge_agent.imports import import_layout
 from edge_agent.loop import Backoff, Loop
+from edge_agent.repository import Repository
 from edge_agent.serving import ActivePipeline, Serving
 from edge_agent.spools import Spools
-from edge_agent.state import Enrolled, State, Tuning
+from edge_agent.state import SANDBOX_NOTE, Enrolled, State, Tuning
 from edge_agent.sync import Sync
 from edge_agent.trust import DigestsOnly, Trust
 from edgepack import __version__
-from edgepack.errors import EdgepackError
+from edgepack.errors import BadInput, EdgepackError
 from fleet.messages import Assigned
 from runtimes.cpus import using_threads
 from runtimes.pipeline import LoadedPipeline
+from runtimes.sandbox import level_of_this_kernel
 from runtimes.trial import run_trial
 
 log = logging.getLogger("edgepack.agent")
@@ -107,9 +110,11 @@ class ServingStage:
         partition: Callable[[], str],
         environments: Path | None = None,
         tuned: Callable[[str], Tuning | None] = lambda manifest: None,
+        note: Callable[[str, dict[str, str] | None], None] = lambda name, sandboxes: None,
     ) -> None:
+        """`note` is told how confined the processes of a pipeline are: step → level; None when it is gone."""
         self._serving = serving
-        self._tuned = tuned
+        self._tuned, self._note = tuned, note
         self._environments = environments
         self._spools = spools
         self._partition = partition
@@ -119,7 +124,8 @@ class ServingStage:
         with ExitStack() as undo:
             tuning = self._tuned(version.manifest)
             with using_threads(tuning.threads if tuning else None):
-                loaded = LoadedPipeline.open(folder, self._environments)
+                loaded = LoadedPipeline.open(folder, self._environments, tuning.replicas if tuning else None)
+            loaded.at_once = tuning.at_once if tuning else 0
             undo.callback(loaded.close)
             _tell_providers(name, loaded)
             _tell_workers(name, loaded)
@@ -130,22 +136,24 @@ class ServingStage:
         def switch() -> None:
             spool.change_policy(loaded.spec.log)
             self._serving.switch(name, active)
+            self._note(name, {worker.job.name: worker.sandbox for worker in loaded.workers})
 
         return switch
 
     def remove(self, name: str) -> None:
         """See Stage."""
         self._serving.remove(name)
+        self._note(name, None)
 
     def serving(self) -> dict[str, str]:
         """See Stage."""
-        return {each.name: each.manifest for each in self._serving.pipelines}
+        # what a client has unloaded is as it should be: it is not activated again by itself
+        return {**self._serving.unloaded, **{each.name: each.manifest for each in self._serving.pipelines}}
 
 
 def _tell_workers(name: str, loaded: LoadedPipeline) -> None:
-    """Say how confined each python step is, and what it takes."""
-    for runtime in loaded.workers:
-        worker = runtime.worker
+    """Say how confined each process of a step is, and what it takes."""
+    for worker in loaded.workers:
         memory_mib = worker.pss_bytes >> 20
         event(log, "worker started", pipeline=name, step=worker.job.name, sandbox=worker.sandbox, pss_mib=memory_mib)
 
@@ -189,6 +197,7 @@ class Agent:
         trust: Trust,
         trial: Callable[[Path], Comparison],
         connect: Callable[[Folders, Enrolled, threading.Event], Connection],
+        sandbox: str = "",
     ) -> None:
         self.config = config
         self.state = state
@@ -198,8 +207,13 @@ class Agent:
         self._folders = folders
         self._trust = trust
         self._connect = connect
-        self._stage = ServingStage(self.serving, self.spools, self._partition, folders.environments, state.tuning)
-        self._activator = Activator(folders, state, self._stage, trial)
+        self._sandbox = sandbox or level_of_this_kernel()
+        self._stage = ServingStage(
+            self.serving, self.spools, self._partition, folders.environments, state.tuning, self._note_sandboxes
+        )
+        self._activator = Activator(folders, state, self._stage, trial, self._admit)
+        if config.model_control == "explicit":
+            self.serving.control = Repository(self.serving, self._activator)
         self._session: _Session | None = None
         self._session_lock = threading.Lock()
         self._stopped = threading.Event()
@@ -219,9 +233,10 @@ class Agent:
         trust: Trust | None = None,
         trial: Callable[[Path], Comparison] | None = None,
         connect: Callable[[Folders, Enrolled, threading.Event], Connection] = connect,
+        sandbox: str = "",
     ) -> Iterator[Agent]:
         """Take the data folder. Raises BadInput when another process has it, it cannot be written, or the
-        hub's URL is none.
+        hub's URL is none. `sandbox` is the level that this kernel allows; by default it is asked.
         """
         if config.hub:
             checked_url(config.hub)
@@ -238,6 +253,7 @@ class Agent:
                 trust=trust or DigestsOnly(),
                 trial=trial or (lambda folder: run_trial(folder, config.trial_s, folders.environments)),
                 connect=connect,
+                sandbox=sandbox,
             )
             stack.callback(agent.spools.close)
             stack.callback(agent.serving.close)
@@ -275,7 +291,7 @@ class Agent:
 
     def start(self) -> None:
         """Begin to talk to the hub, once there is one."""
-        self.state.beat(started_ms=time.time_ns() // 1_000_000, pid=os.getpid())
+        self.state.beat(started_ms=time.time_ns() // 1_000_000, pid=os.getpid(), sandbox_policy=self.config.sandbox)
         present = self.state.enrolment()
         if present and self.config.hub and checked_url(self.config.hub) != present.hub:
             event(
@@ -357,7 +373,7 @@ class Agent:
             self.target,
             self._trust,
             reserve_bytes=self.config.reserve_bytes,
-            objections=partial(objections, facts=read_facts()),
+            objections=partial(self._objections, read_facts()),
         )
         check_in = CheckIn(
             connection.hub,
@@ -372,6 +388,22 @@ class Agent:
         )
         sync = Sync(self.spools.all, connection.hub, self.state, stopping=self._stopped.is_set)
         return _Session(enrolled, connection, check_in, sync)
+
+    def _objections(self, facts: Facts, spec: PipelineSpec, size_bytes: int) -> list[str]:
+        """What speaks against a pipeline before its files are pulled."""
+        required = self.config.sandbox == "required"
+        sandbox = sandbox_objection(spec, self._sandbox, required=required)
+        return [*objections(spec, size_bytes, facts), *([sandbox] if sandbox else [])]
+
+    def _admit(self, spec: PipelineSpec) -> None:
+        """Raise BadInput for a pipeline that may not run on this machine."""
+        required = self.config.sandbox == "required"
+        if objection := sandbox_objection(spec, self._sandbox, required=required):
+            raise BadInput(f"pipeline '{spec.name}' may not run here: {objection}")
+
+    def _note_sandboxes(self, name: str, sandboxes: dict[str, str] | None) -> None:
+        """For `edgepack-agent status`."""
+        self.state.beat(**{f"{SANDBOX_NOTE}{name}": sandboxes})
 
     def _partition(self) -> str:
         enrolled = self.state.enrolment()

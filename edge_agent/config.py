@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arch.target import Target, host_target
+from edge_agent.events import FORMATS, LogFormat
+from edge_agent.trace_collector import Collector
 from edgepack.errors import BadInput
 
 IMAGE_DATA = Path("/persist")  # the volume that our images declare
@@ -33,10 +35,18 @@ class Config:
     reserve_bytes: int = 64 << 20  # of the disk, never filled by bundles
     request_s: float = 15.0  # seconds that an inference may take before its client is told to come back
     receive_s: float = 10.0  # seconds that a client has for the head of a request; for a body longer, by its length
-    body_bytes: int = 64 << 20  # the largest body that is taken
+    body_bytes: int = 64 << 20  # the largest body that is taken, also after unpacking
+    header_bytes: int = 16 << 10  # the largest head of a request
+    connections: int = 1024  # at once; then the idlest is closed
+    idle_s: float = 60.0  # seconds that a connection may stay open without a request
     infer_threads: int = 2  # that run models which take longer than handing a request over
     queue: int = 64  # requests that wait for one of these; more are refused at once
+    model_control: str = "none"  # whether clients may load and unload pipelines: none, or explicit
+    sandbox: str = "best"  # that python steps run in: the best this kernel has, or all of it is required
     stop_s: float = 5.0  # seconds for work in progress when the agent is told to stop
+    log_format: LogFormat = "text"  # of what goes to standard error: text, or json, an object a line
+    access_log: bool = False  # a line a request
+    collector: Collector | None = None  # where traces go
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **flags: object) -> Config:
@@ -46,15 +56,20 @@ class Config:
         Raises BadInput that names the variable whose value does not read.
         """
         said: dict[str, object] = {}
-        for name, (variable, kind) in _VARIABLES.items():
+        for name, (variable, kind) in VARIABLES.items():
             if text := environment.get(variable):
                 said[name] = _value(variable, kind, text)
+        said["collector"] = Collector.read(environment)
         said.update({name: value for name, value in flags.items() if value is not None})
         said.setdefault("data", default_data())
-        return cls(**said)  # type: ignore[arg-type]  # names and kinds are those of _VARIABLES and of the flags
+        return cls(**said)  # type: ignore[arg-type]  # names and kinds are those of VARIABLES and of the flags
+
+    def alone(self) -> Config:
+        """The same without a hub and without a device's own bundle: `edgepack serve` tries what it is given."""
+        return replace(self, hub=None, token=None, ca=None, bundle=None)
 
 
-_VARIABLES: dict[str, tuple[str, type]] = {
+VARIABLES: dict[str, tuple[str, type]] = {
     "data": ("EDGEPACK_DATA", Path),
     "host": ("EDGEPACK_HOST", str),
     "port": ("EDGEPACK_PORT", int),
@@ -71,9 +86,24 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "request_s": ("EDGEPACK_REQUEST_S", float),
     "receive_s": ("EDGEPACK_RECEIVE_S", float),
     "body_bytes": ("EDGEPACK_BODY_BYTES", int),
+    "header_bytes": ("EDGEPACK_HEADER_BYTES", int),
+    "connections": ("EDGEPACK_CONNECTIONS", int),
+    "idle_s": ("EDGEPACK_IDLE_S", float),
     "infer_threads": ("EDGEPACK_INFER_THREADS", int),
     "queue": ("EDGEPACK_QUEUE", int),
+    "model_control": ("EDGEPACK_MODEL_CONTROL", str),
+    "sandbox": ("EDGEPACK_SANDBOX", str),
+    "log_format": ("EDGEPACK_LOG_FORMAT", str),
+    "access_log": ("EDGEPACK_ACCESS_LOG", bool),
 }
+
+
+_CHOICES = {
+    "EDGEPACK_LOG_FORMAT": FORMATS,
+    "EDGEPACK_MODEL_CONTROL": ("none", "explicit"),
+    "EDGEPACK_SANDBOX": ("best", "required"),
+}
+_YES_OR_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 def target_of(config: Config) -> Target:
@@ -95,6 +125,14 @@ def default_data() -> Path:
 
 
 def _value(variable: str, kind: type, text: str) -> object:
+    if kind is bool:
+        if text.lower() not in _YES_OR_NO:
+            raise BadInput(f"environment variable {variable} is '{text}': expected 1 or 0", field=variable)
+        return _YES_OR_NO[text.lower()]
+    choices = _CHOICES.get(variable)
+    if choices and text not in choices:
+        expected = " or ".join(choices)
+        raise BadInput(f"environment variable {variable} is '{text}': expected {expected}", field=variable)
     try:
         value = kind(text)
     except ValueError as error:

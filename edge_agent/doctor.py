@@ -15,7 +15,7 @@ from typing import Any
 
 from arch.facts import Facts, older, read_facts
 from arch.finding import Finding, examine
-from arch.nvidia import l4t_objection
+from arch.nvidia import Nvidia, l4t_objection
 from arch.providers import wanted_providers
 from durable.sync_latency import SyncLatency, measure_sync
 from edge_agent.config import Config, target_of
@@ -23,6 +23,7 @@ from edgepack.errors import BadInput, RuntimeFailed
 
 _GLIBC = "2.28"  # of the oldest wheels that the agent itself is made of
 _SLOW_MS = 100.0  # a commit that takes longer holds up every answer
+_JETPACKS = ("6", "7")
 _EPOCH_S = 1_735_689_600  # 2025-01-01: a clock before that was never set
 
 
@@ -47,9 +48,13 @@ class Checkup:
         }
 
 
-def check_up(config: Config, environ: Mapping[str, str], now_s: float | None = None) -> Checkup:
-    """Look at this device. Raises BadInput when the image was built for another architecture."""
-    target, facts = target_of(config), read_facts()
+def check_up(
+    config: Config, environ: Mapping[str, str], now_s: float | None = None, facts: Facts | None = None
+) -> Checkup:
+    """Look at this device, or take its `facts` as they are given. Raises BadInput when the image was built for another
+    architecture.
+    """
+    target, facts = target_of(config), facts or read_facts()
     folder = _nearest(config.data)
     sync = _sync(folder)
     usage = shutil.disk_usage(folder)
@@ -59,8 +64,8 @@ def check_up(config: Config, environ: Mapping[str, str], now_s: float | None = N
         examine("room", lambda: _room(usage.free, config.reserve_bytes)),
         _speed(sync),
         examine("clock", lambda: _clock(time.time() if now_s is None else now_s), needed=False),
-        *_providers(environ),
-        *([_l4t(environ["EDGEPACK_L4T"], facts)] if environ.get("EDGEPACK_L4T") else []),
+        *_providers(environ, facts),
+        *_jetson(environ.get("EDGEPACK_L4T"), facts),
     )
     disk = {"total_bytes": usage.total, "free_bytes": usage.free}
     return Checkup(str(target), facts, disk, sync, findings)
@@ -115,7 +120,7 @@ def _clock(now_s: float) -> str:
     return said
 
 
-def _providers(environ: Mapping[str, str]) -> list[Finding]:
+def _providers(environ: Mapping[str, str], facts: Facts) -> list[Finding]:
     """What models would compute on, and why not on what the image was built for."""
     wanted = wanted_providers(environ.get("EDGEPACK_PROVIDERS"))
     try:
@@ -124,12 +129,28 @@ def _providers(environ: Mapping[str, str]) -> list[Finding]:
         from runtimes.providers import choose_here
     except ImportError:
         return [Finding("onnxruntime", False, "not installed: ONNX models do not run here", needed=False)]
-    choice = choose_here(onnxruntime, environ)
+    choice = choose_here(onnxruntime, environ, lambda: facts.nvidia)
     found = [Finding("provider", True, name) for name in wanted if name in choice.used]
     return found + [Finding("provider", False, f"{name} is not used: {why}") for name, why in choice.skipped.items()]
 
 
-def _l4t(image: str, facts: Facts) -> Finding:
-    host = facts.nvidia.l4t if facts.nvidia else None
-    objection = l4t_objection(image, host)
-    return Finding("l4t", objection is None, objection or f"{host}, the image is for {image}")
+def _jetson(image: str | None, facts: Facts) -> list[Finding]:
+    """Whether this Jetson's release is one that images are built for, and goes with that of its image."""
+    nvidia, found = facts.nvidia, []
+    if nvidia and nvidia.l4t:
+        found.append(examine("jetpack", lambda: _jetpack(nvidia)))
+    if image:
+        host = nvidia.l4t if nvidia else None
+        objection = l4t_objection(image, host)
+        found.append(Finding("l4t", objection is None, objection or f"{host}, the image is for {image}"))
+    return found
+
+
+def _jetpack(nvidia: Nvidia) -> str:
+    if nvidia.jetpack not in _JETPACKS:
+        known = f"JetPack {nvidia.jetpack}" if nvidia.jetpack else "of no JetPack that is known here"
+        raise BadInput(
+            f"L4T {nvidia.l4t} is {known}: images are built for JetPack {' and '.join(_JETPACKS)}, older ones have a "
+            "Python and a CUDA that nothing is published for; flash a newer one"
+        )
+    return f"{nvidia.jetpack} (L4T {nvidia.l4t})"

@@ -8,10 +8,26 @@ from __future__ import annotations
 from arch.facts import Facts
 from bundle.pipeline import PipelineSpec, Resources, parse_bytes
 
+_CONFINING = ("landlock", "seccomp")  # what a kernel may lack of a sandbox
+
 
 def objections(spec: PipelineSpec, size_bytes: int, facts: Facts) -> list[str]:
     """Say why a pipeline whose files take so many bytes cannot run on a machine; nothing where it can."""
     return [*_of_memory(spec.resources, size_bytes, facts.memory_bytes), *_of_accelerator(spec, facts)]
+
+
+def sandbox_objection(spec: PipelineSpec, level: str, *, required: bool) -> str | None:
+    """Say why users' code may not run here: what `level`, as `runtimes.sandbox` tells it, lacks of what is required."""
+    if not required or not spec.python_models:
+        return None
+    missing = [part for part in _CONFINING if part not in level]
+    if not missing:
+        return None
+    steps = ", ".join(f"'{step.name}'" for step in spec.python_models)
+    return (
+        f"its python steps ({steps}) need {' and '.join(missing)}, which this kernel lacks (sandbox {level}): update "
+        "the kernel, or start the agent with EDGEPACK_SANDBOX=best"
+    )
 
 
 def _of_memory(asked: Resources, size_bytes: int, memory_bytes: int | None) -> list[str]:

@@ -45,6 +45,9 @@ class Head:
     keeps_alive: bool = True
     expects_100: bool = False
     found: Any = field(default=None)  # what the server made of method and path, kept with a head that is seen again
+    raw: bytes = b""  # as it came, of a head that is kept
+    seen: int = 0
+    track: Any = None  # what requests with this head leave behind
 
 
 def parse_head(data: bytes) -> Head:
@@ -166,7 +169,12 @@ class Chunks:
 
 def too_large(limit: int) -> str:
     """What a client is told whose body is above the limit."""
-    return f"the body is larger than {limit / (1 << 20):g} MiB: send fewer rows at once"
+    return f"the body is larger than {size_of(limit)}: send fewer rows at once"
+
+
+def size_of(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / (1 << 20):g} MiB" if count >= 1 << 20 else f"{count} bytes"
 
 
 class AnswerHeads:

@@ -7,18 +7,22 @@ The columns of a result, in answers and in the log, are those of docs/agent-http
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from columns.arrow_layout import Layouts
 from columns.columns import Columns, constant
+from columns.json_value import BYTES_VALUE, VALUE, value_schema
 from columns.records import decode_records, encode_records
-from columns.schema import Schema
+from columns.schema import Field, Schema
 from columns.templates import Templates
 from columns.values import object_array
 from edge_agent.serving import ActivePipeline
+from edge_agent.stages import Stages
+from edge_agent.trace_context import TraceColumn
 from edgepack.errors import BadInput
 from runtimes.pipeline import Outcome
 
@@ -29,6 +33,8 @@ ARROW_FILE = "application/vnd.apache.arrow.file"
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 RECORDS = "application/json; format=pandas-records"
 JSON = "application/json"
+
+Took = tuple[int, tuple[int, ...], int]  # ns: parse, each step, validations
 
 PACED_BYTES = 64 << 10  # of a body: up to this size a request says how fast a pipeline is
 
@@ -56,22 +62,46 @@ def infer(active: ActivePipeline, call: Call, read: Callable[[Schema], Columns])
         )
     parse_ns = time.perf_counter_ns() - start
     short = active.short_way.result(inputs, parse_ns) if active.short_way is not None else None
-    result, logged, model_ns = (short[0], *short) if short else _long_way(active, call, inputs, parse_ns)
-    if len(call.body) <= PACED_BYTES and not active.loaded.has_shadows:  # those never run in the serving thread
+    if short is None:
+        result, outcome, took = _long_way(active, inputs, parse_ns)
+        model_ns = sum(took[1])
+    else:
+        result, model_ns = short
+        outcome, took = None, (parse_ns, (model_ns,), 0)
+    if len(call.body) <= PACED_BYTES:
         active.pace.note(model_ns)
+    active.pace.note_size(model_ns, len(call.body))
     call.check_deadline()
-    kept = active.spool.submit(logged, call.request_id, bundle=active.manifest)
-    if kept is not None:
-        call.logged.append(kept)
     call.rows = result.rows
+    submit(active, call, result, took, outcome)
     return result
 
 
-def _long_way(active: ActivePipeline, call: Call, inputs: Columns, parse_ns: int) -> tuple[Columns, Columns, int]:
-    """The result, what is logged of it, and the time in the models."""
-    outcome = active.loaded.infer(inputs, is_busy=call.is_busy)
+def submit(active: ActivePipeline, call: Call, logged: Columns, took: Took, outcome: Outcome | None = None) -> None:
+    """Put rows on their way into the log, and note what the stages up to here took (parse, steps, validations; ns).
+
+    Rows of an outcome that shadow models are still to answer are held until they have.
+    """
+    start = time.perf_counter_ns()
+    if call.trace is not None:
+        logged = _TRACES.added(logged, call.trace)
+    kept = None
+    if outcome is not None and outcome.asked:
+        whole, logged = partial(_with_shadows, active, logged, outcome), _without_shadows(active, logged)
+        if not call.is_busy:
+            kept = active.spool.hold(logged, whole, call.request_id, bundle=active.manifest)
+    kept = kept or active.spool.submit(logged, call.request_id, bundle=active.manifest)
+    if kept is not None:
+        call.logged.append(kept)
+    end = time.perf_counter_ns()
+    call.stages = Stages(active.loaded.step_names, *took, end - start, end)
+
+
+def _long_way(active: ActivePipeline, inputs: Columns, parse_ns: int) -> tuple[Columns, Outcome, Took]:
+    """The result, what it was made of, and the time for it."""
+    outcome = active.loaded.infer(inputs)
     result = _result(active, inputs, outcome, parse_ns)
-    return result, _with_shadows(result, outcome), sum(outcome.elapsed_ns)
+    return result, outcome, (parse_ns, outcome.elapsed_ns, outcome.validations_ns)
 
 
 def decode(body: bytes | bytearray, content_type: str, schema: Schema) -> Columns:
@@ -104,7 +134,8 @@ def encode(result: Columns, accept: str, separator: str | None) -> tuple[bytes, 
 def outputs_of(active: ActivePipeline, result: Columns) -> Columns:
     """The outputs of a result, by the pipeline's own names."""
     schema = active.loaded.output
-    return Columns(schema, {name: result.arrays[f"out.{name}"] for name in schema.names}, result.rows)
+    arrays = {name: result.arrays[f"out.{name}"] for name in schema.names}
+    return Columns(value_schema(arrays[VALUE]) if active.loaded.gives_any else schema, arrays, result.rows)
 
 
 def _decode_arrow(body: bytes | bytearray, schema: Schema) -> Columns:
@@ -125,6 +156,7 @@ def _encode_stream(result: Columns) -> bytes:
     return encode_arrow(result, "stream")
 
 
+_TRACES = TraceColumn()
 _LAYOUTS, _FILES, _STREAMS = Layouts(_decode_arrow), Templates(_encode_file), Templates(_encode_stream)
 
 
@@ -147,16 +179,39 @@ def _result(active: ActivePipeline, inputs: Columns, outcome: Outcome, parse_ns:
     arrays.update((f"anomaly.{name}", array) for name, array in anomalies.items())
     if outcome.models is not None:
         arrays["metadata.last_model"] = active.last_models[outcome.models]
-    if outcome.left_out:
-        arrays["metadata.dropped"] = constant(object_array([[f"out_{name}" for name in outcome.left_out]]), rows)
     arrays["anomaly.count"] = sum(anomalies.values(), np.zeros(rows, dtype=np.uint32)).astype(np.uint32)
-    return Columns(active.result_schema, {name: arrays[name] for name in active.result_schema.names}, rows)
+    schema = active.result_schema
+    if BYTES_VALUE in (inputs.schema, outcome.outputs.schema):
+        schema = _with_bytes(schema, inputs.schema == BYTES_VALUE, outcome.outputs.schema == BYTES_VALUE)
+    return Columns(schema, {name: arrays[name] for name in schema.names}, rows)
 
 
-def _with_shadows(result: Columns, outcome: Outcome) -> Columns:
-    """The result as it is logged: with the answers of shadow models, which no client sees."""
+@lru_cache(maxsize=64)
+def _with_bytes(schema: Schema, given: bool, answered: bool) -> Schema:
+    """The columns of a result of steps without schema, where bytes went in or came out."""
+    binary = {f"in.{VALUE}": given, f"out.{VALUE}": answered}
+    kind = BYTES_VALUE[VALUE].type
+    return Schema(tuple(Field(each.name, kind) if binary.get(each.name) else each for each in schema))
+
+
+def _with_shadows(active: ActivePipeline, logged: Columns, outcome: Outcome) -> Columns:
+    """The rows as they are logged, after shadow models were asked: with their answers, which no client sees."""
+    said = active.loaded.shadows(outcome)
     renamed = [
         outputs.rename({name: f"out_{model}.{name}" for name in outputs.schema.names})
-        for model, outputs in outcome.shadows.items()
+        for model, outputs in said.items()
     ]
-    return result.merge(*renamed) if renamed else result
+    whole = _dropping(logged, [name for name in active.loaded.shadow_names if name not in said])
+    return whole.merge(*renamed) if renamed else whole
+
+
+def _without_shadows(active: ActivePipeline, logged: Columns) -> Columns:
+    return _dropping(logged, active.loaded.shadow_names)
+
+
+def _dropping(logged: Columns, names: Sequence[str]) -> Columns:
+    """The rows with these shadow models as left out."""
+    if not names:
+        return logged
+    dropped = constant(object_array([[f"out_{name}" for name in names]]), logged.rows)
+    return Columns(logged.schema, {**logged.arrays, "metadata.dropped": dropped}, logged.rows)

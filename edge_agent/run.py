@@ -9,15 +9,24 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
+from durable.folder_lock import LOCK, FolderLock
 from edge_agent.agent import Agent
 from edge_agent.config import Config
 from edge_agent.events import event
+from edge_agent.listening import listen
+from edgepack.errors import BadInput
+
+if TYPE_CHECKING:
+    from edge_agent.metrics import Metrics
+    from edge_agent.watch import Watch
 
 log = logging.getLogger("edgepack.agent")
 
@@ -46,13 +55,30 @@ def run_agent(
 
     with ExitStack() as stack:
         stop = stop or stack.enter_context(stopped_by_signal())
+        listening = stack.enter_context(_reserved(config))  # before anything is written
         agent = stack.enter_context(Agent.open(config))
         agent.expect()
         metrics = Metrics()
-        hot = HotPath(TABLE, agent.serving, metrics, threads=max(1, config.infer_threads), queue=config.queue)
-        limits = Limits(body_bytes=config.body_bytes, receive_s=config.receive_s, request_s=config.request_s)
+        hot = HotPath(
+            TABLE,
+            agent.serving,
+            metrics,
+            threads=max(1, config.infer_threads),
+            queue=config.queue,
+            watch=_watch(config, metrics, stack),
+            most_bytes=config.body_bytes,
+        )
+        limits = Limits(
+            body_bytes=config.body_bytes,
+            bodies_bytes=max(Limits.bodies_bytes, config.body_bytes),
+            header_bytes=config.header_bytes,
+            connections=max(1, config.connections),
+            receive_s=config.receive_s,
+            idle_s=config.idle_s,
+            request_s=config.request_s,
+        )
         application = make_app(agent.serving, metrics)
-        with Server(application, config.host, config.port, hot=hot, limits=limits) as server:
+        with Server(application, config.host, config.port, hot=hot, limits=limits, listening=listening) as server:
             agent.state.beat(url=server.url)
             agent.begin(bundles, trial=trial, strict=strict)
             stop.calmly()
@@ -70,6 +96,30 @@ def run_agent(
                 pass
             event(log, "stopping")
     return stop.code
+
+
+def _reserved(config: Config) -> socket.socket:
+    """The port. Who has the data folder explains a port in use better than the port does."""
+    try:
+        return listen(config.host, config.port)
+    except BadInput:
+        if (config.data / LOCK).is_file():
+            with FolderLock(config.data):
+                pass
+        raise
+
+
+def _watch(config: Config, metrics: Metrics, stack: ExitStack) -> Watch | None:
+    """Whoever sees each request end, if anybody does."""
+    from edge_agent.trace_export import TraceExport
+    from edge_agent.watch import AccessLog, Watch, Witness
+
+    witnesses: list[Witness] = [AccessLog()] if config.access_log else []
+    if config.collector is not None:
+        export = stack.enter_context(TraceExport(config.collector, {"host.name": config.name or socket.gethostname()}))
+        metrics.exported = export.counts
+        witnesses.append(export)
+    return Watch(witnesses, begins=config.collector is not None) if witnesses else None
 
 
 def _calm_collector() -> None:

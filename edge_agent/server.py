@@ -21,18 +21,19 @@ from functools import partial
 from types import TracebackType
 
 from edge_agent.connection import Connection, State
-from edge_agent.doors.seam import Answer, error_body
+from edge_agent.doors.seam import Answer, error_body, request_id_of
 from edge_agent.hot_path import HotPath
 from edge_agent.http1 import AnswerHeads, Head, parse_head
+from edge_agent.listening import listen
 from edge_agent.threads import Threads
 from edge_agent.wsgi import Application, Reply, environ_of
-from edgepack.errors import BadInput
 
 _STOP_S = 8.0  # for requests in progress when the server stops: below the 10 s that `docker stop` grants
+_PARTING_S = 0.2  # for what clients send while they do not know yet that the server stops
 _TICK_S = 0.2  # how exactly deadlines are kept
 _KEPT_HEADS = 256
 _LONGEST_KEPT_HEAD = 2048
-_BACKLOG = 512
+_ONCE = {"x-request-id", "traceparent"}  # headers that differ with each request
 _COPIED = 1 << 16  # bytes of an answer: up to here one piece is sent sooner than several
 
 log = logging.getLogger("edgepack.agent")
@@ -54,7 +55,7 @@ class Limits:
 
 
 class Server:
-    """Bound when made, answering from `start` to `stop`; port 0 takes any that is free."""
+    """Bound when made, if not before (`listening`), answering from `start` to `stop`; port 0 takes any that is free."""
 
     def __init__(
         self,
@@ -64,11 +65,12 @@ class Server:
         *,
         hot: HotPath | None = None,
         limits: Limits | None = None,
+        listening: socket.socket | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.now = time.monotonic()
         self._application, self._hot = application, hot
-        self._socket = _bound(host, port)
+        self._socket = listening or listen(host, port)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
         self._threads = Threads("doors", self.limits.threads, self.limits.queue)
         self._epoll = select.epoll()
@@ -83,7 +85,7 @@ class Server:
         self._accepts = True
         self._thread = threading.Thread(target=self._run, name="serve", daemon=True)
         if hot is not None:
-            hot.connect(self._finish, self.call_soon)
+            hot.connect(self._finish, self.call_soon, self._answer_heads)
 
     # For those who run it
 
@@ -128,10 +130,10 @@ class Server:
         if head is None:
             head = parse_head(data)
             head.found = (self._hot.find(head) if self._hot else None) or False
-            if len(data) <= _LONGEST_KEPT_HEAD and "x-request-id" not in head.headers:
+            if len(data) <= _LONGEST_KEPT_HEAD and not _ONCE & head.headers.keys():
                 if len(self._heads) >= _KEPT_HEADS:
                     self._heads.clear()
-                self._heads[data] = head
+                self._heads[data], head.raw = head, data
         return head
 
     def on_request(self, connection: Connection, head: Head, body: bytes | bytearray) -> None:
@@ -143,7 +145,10 @@ class Server:
             return
         connection.deadline = float("inf")  # the log may stream for long; each write has a deadline of its own
         if not self._threads.submit(partial(self._lend, connection, head, body)):
-            self._answer(connection, Answer(error_body(503, "too many requests at once"), status=503), ())
+            if self._hot is not None:
+                self._hot.refused(503)
+            more = (("X-Request-Id", request_id_of(head.headers.get("x-request-id"))), ("Retry-After", "1"))
+            self._answer(connection, Answer(error_body(503, "too many requests at once"), status=503), more)
 
     def watch(self, connection: Connection, mask: int) -> None:
         """Be told of these events."""
@@ -161,9 +166,12 @@ class Server:
         self._connections.pop(connection.sock.fileno(), None)
         if not connection.is_gone:
             self.unwatch(connection)
-        if not self._accepts and self._stopping is None:
-            self._epoll.modify(self._socket.fileno(), select.EPOLLIN)
-            self._accepts = True
+        self._resume()
+
+    @property
+    def has_one_client(self) -> bool:
+        """Whether nobody can be waiting behind the client that is being answered."""
+        return len(self._connections) == 1
 
     def hold(self, size: int) -> bool:
         """Set room aside for a large body; False where there is none now."""
@@ -187,6 +195,8 @@ class Server:
 
     def refusal(self, status: int, message: str) -> bytes:
         """The whole answer to what is no request."""
+        if self._hot is not None:
+            self._hot.refused(status)
         body = error_body(status, message)
         more = (("Retry-After", "1"),) if status == 503 else ()
         return self._answer_heads.whole(status, "application/json", len(body), more, close=True) + body
@@ -252,6 +262,10 @@ class Server:
         late = [each for each in self._connections.values() if each.deadline < self.now]
         for connection in late:
             connection.on_deadline()
+        if not self._accepts and any(each.asks_nothing for each in self._connections.values()):
+            self._resume()  # all were busy when the last one came
+        if self._hot is not None:
+            self._hot.tick()
 
     def _accept(self) -> None:
         for _ in range(64):
@@ -272,16 +286,21 @@ class Server:
                 return
 
     def _make_room(self, newest: Connection) -> bool:
-        """Close the connection that has been idle longest."""
-        idle = [each for each in self._connections.values() if each.state is State.IDLE and each is not newest]
-        if not idle:
+        """Close a connection that asks for nothing yet: the one that has least time left to."""
+        waiting = [each for each in self._connections.values() if each.asks_nothing and each is not newest]
+        if not waiting:
             return False
-        min(idle, key=lambda each: each.deadline).close()
+        min(waiting, key=lambda each: each.deadline).close()
         return True
 
     def _pause(self) -> None:
         self._epoll.modify(self._socket.fileno(), 0)
         self._accepts = False
+
+    def _resume(self) -> None:
+        if not self._accepts and self._stopping is None:
+            self._epoll.modify(self._socket.fileno(), select.EPOLLIN)
+            self._accepts = True
 
     # Answers
 
@@ -325,14 +344,16 @@ class Server:
     # The end
 
     def _begin_stop(self) -> None:
+        self._accept()  # who is connected by now is served
         self._stopping = self.now + _STOP_S
         self._epoll.unregister(self._socket.fileno())
         self._socket.close()
         for connection in list(self._connections.values()):
-            if connection.state in (State.IDLE, State.LINGERING):
+            connection.stays, connection.track = False, None
+            if connection.state is State.LINGERING:
                 connection.close()
-            else:
-                connection.stays = False
+            elif connection.state is State.IDLE:  # its next request may be on its way: answered, it hears of the end
+                connection.deadline = min(connection.deadline, self.now + _PARTING_S)
 
     def _close(self) -> None:
         if self._epoll.closed:
@@ -347,35 +368,3 @@ class Server:
         self._epoll.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises BadInput that says why there is none."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        found = socket.socket(family, kind, protocol)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            found.bind(address)
-            found.listen(_BACKLOG)
-            found.setblocking(False)
-        except OSError:
-            found.close()
-            raise
-    except OSError as error:
-        raise BadInput(_why_not_bound(host, port, error), field="port") from error
-    return found
-
-
-def _why_not_bound(host: str, port: int, error: OSError) -> str:
-    text = str(error)
-    if "Address already in use" in text:
-        return f"port {port} on {host} is in use by another program: choose another with --port"
-    if "Permission denied" in text:
-        return f"port {port} on {host} needs rights this user lacks: choose one above 1023 with --port"
-    if "Cannot assign" in text or "not known" in text:
-        return f"'{host}' is no address of this machine: choose another with --host"
-    return f"cannot listen on {host}, port {port}: {text}"

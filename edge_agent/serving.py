@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import numpy as np
@@ -26,6 +26,10 @@ from columns.values import object_array
 from edge_agent.quick import ShortWay
 from edgepack.errors import BadInput, Unreachable
 from runtimes.pipeline import LoadedPipeline
+
+if TYPE_CHECKING:
+    from bundle.pipeline import LogPolicy
+    from edge_agent.spool import Alike
 
 _METADATA = {
     "metadata.last_model": "string",
@@ -47,6 +51,10 @@ class NotReady(Unreachable):
 
 class Late(Unreachable):
     """The time that a request may take is over."""
+
+
+class NotAllowed(BadInput):
+    """Whoever runs the agent has not allowed this; the message names the setting that would."""
 
 
 class Kept(Protocol):
@@ -71,6 +79,21 @@ class Spool(Protocol):
     def submit(self, result: Columns, request_id: str = "", *, bundle: str = "") -> Kept | None:
         """As `record`, without waiting; None where nothing is logged."""
 
+    def alike(self, row: Columns, varying: Sequence[str], request_id: str, *, bundle: str) -> Alike | None:
+        """How rows that differ from this one in few columns are kept together."""
+
+    def submit_alike(self, alike: Alike, rows: Sequence[Sequence[bytes | bytearray | memoryview]]) -> Kept:
+        """As `submit`, for such rows, by the bytes of these columns."""
+
+    @property
+    def policy(self) -> LogPolicy:
+        """What the log promises."""
+
+    def hold(
+        self, row: Columns, whole: Callable[[], Columns], request_id: str = "", *, bundle: str = ""
+    ) -> Kept | None:
+        """As `submit`, of rows that `whole` makes complete later, after the answer; None where they cannot be held."""
+
     def rows(self, after_seq: int | None = None, limit: int | None = None) -> Iterator[Columns]:
         """The rows still kept, oldest first."""
 
@@ -80,6 +103,26 @@ class Spool(Protocol):
     @property
     def refuses(self) -> str | None:
         """Why the log took no row just now, or None."""
+
+
+class Control(Protocol):
+    """What clients may do to pipelines; `edge_agent.repository`."""
+
+    def load(self, name: str) -> None:
+        """Have an installed pipeline answer."""
+
+    def unload(self, name: str) -> None:
+        """Stop answering under a name, and free the memory."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was counted of a pipeline's requests; `stages_ns` are of those that succeeded."""
+
+    succeeded: int = 0
+    failed: int = 0
+    rows: int = 0
+    stages_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,14 +207,24 @@ class Pace:
     """How long small requests take in a pipeline's models: the shortest of late, as waiting for others is no work."""
 
     QUICK_NS = 200_000
+    CALM_NS = 20_000_000
 
     def __init__(self) -> None:
         self.shortest_ns = 0.0  # 0: not known yet
+        self._calm_bytes = -1
 
     def note(self, model_ns: int) -> None:
         """Take one request into account; an old record fades by a twentieth with each."""
         known = self.shortest_ns
         self.shortest_ns = float(model_ns) if not known else min(known * 1.05, model_ns)
+
+    def note_size(self, model_ns: int, size: int) -> None:
+        """Take one request of any size, in bytes, into account."""
+        self._calm_bytes = max(self._calm_bytes, size) if model_ns < self.CALM_NS else -1
+
+    def is_calm(self, size: int) -> bool:
+        """Whether requests as large as this took no longer than somebody who comes meanwhile can wait."""
+        return size <= self._calm_bytes
 
     @property
     def is_quick(self) -> bool:
@@ -218,6 +271,10 @@ class Serving:
         self._lock = threading.Lock()
         self._slots: dict[str, _Slot] = {}
         self._awaited: set[str] = set()
+        self.generation = 0  # changes whenever what answers does
+        self._unloaded: dict[str, str] = {}  # by clients: name → manifest
+        self.control: Control | None = None  # None: clients load and unload nothing
+        self.tally: Callable[[str], Tally | None] = lambda name: None  # who counts requests sets it
 
     @property
     def names(self) -> list[str]:
@@ -234,7 +291,7 @@ class Serving:
         """Why this agent is not ready, or None when it is."""
         if self._awaited:
             return "loading " + ", ".join(sorted(self._awaited))
-        if not self._slots:
+        if not self._slots and not self._unloaded:
             return "no pipeline is active"
         return next((why for pipeline in self.pipelines if (why := pipeline.spool.refuses)), None)
 
@@ -243,11 +300,21 @@ class Serving:
         with self._lock:
             self._awaited = set(names) - set(self._slots)
 
+    @property
+    def wanted_threads(self) -> int:
+        """How many requests are to be at work at once: one a replica and one more that is read meanwhile, or as many as
+        suit a pipeline on this device; 0 where neither is known.
+        """
+        loaded = [slot.active.loaded for slot in list(self._slots.values())]
+        return sum(each.at_once or (each.replicas + 1 if each.replicas > 1 else 0) for each in loaded)
+
     def switch(self, name: str, active: ActivePipeline) -> None:
         """Let a pipeline answer under a name from now on; the one before ends its requests and is closed."""
         with self._lock:
             before, self._slots[name] = self._slots.get(name), _Slot(active)
             self._awaited.discard(name)
+            self._unloaded.pop(name, None)
+            self.generation += 1
         self._retire(before)
 
     def remove(self, name: str) -> None:
@@ -255,7 +322,23 @@ class Serving:
         with self._lock:
             before = self._slots.pop(name, None)
             self._awaited.discard(name)
+            self._unloaded.pop(name, None)
+            self.generation += 1
         self._retire(before)
+
+    def unload(self, name: str) -> None:
+        """Stop answering under a name for now. Raises NotServed where no such pipeline answers."""
+        with self._lock:
+            before = self._slots.pop(self._resolve(name))
+            self.generation += 1
+            self._unloaded[name] = before.active.manifest
+            self.generation += 1
+        self._retire(before)
+
+    @property
+    def unloaded(self) -> dict[str, str]:
+        """Manifest by name of what a client has unloaded."""
+        return dict(sorted(list(self._unloaded.items())))
 
     def close(self) -> None:
         """Stop answering at all."""
@@ -268,6 +351,11 @@ class Serving:
         if slot is None:
             return True  # the answer is a refusal, which is quick
         return slot.pace.is_quick and not slot.active.loaded.workers  # users' code may hang whenever it likes
+
+    def is_calm(self, name: str | None, size: int) -> bool:
+        """Whether a client that is alone may be answered in the serving thread: nobody waits behind it."""
+        slot = self._slots.get(name) if name is not None else next(iter(self._slots.values()), None)
+        return slot is not None and slot.pace.is_calm(size) and not slot.active.loaded.workers
 
     def lease(self, name: str | None) -> _Lease:
         """Hold a pipeline for a request; None is the only one. Raises NotServed, NotReady while it loads."""
@@ -290,7 +378,9 @@ class Serving:
             return name
         if name is None and len(self._slots) == 1:
             return next(iter(self._slots))
-        if name in self._awaited or not self._slots:
+        if name in self._unloaded:
+            raise NotReady(f"pipeline '{name}' was unloaded: a client may load it again", retry_after_s=60)
+        if name in self._awaited or not (self._slots or self._unloaded):
             raise NotReady(f"not ready: {self.waiting_for}", retry_after_s=1)
         served = ", ".join(f"'{each}'" for each in self.names)
         if name is not None:

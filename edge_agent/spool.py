@@ -18,15 +18,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bundle.pipeline import LogPolicy, parse_bytes
+from bundle.pipeline import Durability, LogPolicy, parse_bytes
 from columns.columns import Columns, constant
 from columns.raw import decode_raw, encode_raw
+from columns.raw_rows import RawRows
 from columns.schema import Field, Schema
 from columns.templates import Templates
 from columns.types import Scalar
@@ -35,15 +37,19 @@ from durable.frames import Frame
 from durable.group_commit import Entry, GroupCommit
 from durable.segment_log import LogStopped, SegmentLog
 from durable.segment_names import Gap, Segment
+from edge_agent.held import HeldRows
 from edge_agent.long_values import VALUES, without_long_values
 from edgepack.errors import BadInput, Unreachable
 
 _log = logging.getLogger(__name__)
 _REFUSAL_FRESH_S = 10.0
+_HELD = "held"  # in a log's folder: rows whose shadow models have not answered
+_SETTLE_S = 5.0  # that a reader waits for them
 _WINDOW_S = 0.5  # how long a relaxed row may wait for its sync
 _TEXT = Scalar("string")
 _ADDED = ("pipeline", "partition", "request_id", "bundle")  # what the log says of each row beside the answer
 _FIELDS = {f"metadata.{name}": Field(f"metadata.{name}", _TEXT) for name in _ADDED}
+_ALIKE_BYTES = 64 << 10  # of rows that are logged together
 _SEQ = (Field("metadata.seq", Scalar("int64")), Field("metadata.epoch", _TEXT))
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -97,6 +103,11 @@ class Ticket:
             self._written()
         return seq
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether `wait` would not block."""
+        return self._entry.done
+
     def then(self, callback: Callable[[], None]) -> None:
         """Call back, from any thread, once `wait` would not block. Somebody has to `flush` for it to come to that."""
         self._entry.then(callback)
@@ -104,6 +115,15 @@ class Ticket:
     def flush(self) -> None:
         """See to it that the rows queued in this log get written, without waiting for the disk."""
         self._commits.flush()
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Rows that differ in few columns, as long as one policy holds; at most so many of them at once."""
+
+    rows: RawRows
+    policy: LogPolicy
+    most: int
 
 
 class Spool:
@@ -132,6 +152,7 @@ class Spool:
         self._schemas: dict[tuple[int, tuple[str, ...]], tuple[Schema, Schema]] = {}
         self._open = contextlib.ExitStack()
         self._log: SegmentLog | None = None
+        self._held: HeldRows | None = None
         self._opening = threading.Lock()
         self._checked: set[int] = set()
         self._sync_failures = 0
@@ -145,6 +166,8 @@ class Spool:
         """Follow another policy from now on: a new version of the pipeline may bring one."""
         self._policy = policy
         self._limits = _limits(policy)
+        if self._held is not None:
+            self._held.follow(self._held_policy())
         if self._log is not None:
             self._log.limit(**self._limits)
         elif policy.durability != "off" or self._disk.is_folder(self._folder):
@@ -160,6 +183,8 @@ class Spool:
                 self._log = SegmentLog.open(self._folder, disk=self._disk, **self._limits)
             self._commits = GroupCommit(self._log)
             self._open = undo.pop_all()
+            if self._disk.is_folder(self._folder / _HELD):
+                self._held = self._holding()
 
     @property
     def epoch(self) -> str:
@@ -197,10 +222,92 @@ class Spool:
         entry = self._commits.enqueue(self._payloads(result, request_id, bundle), sync)
         return Ticket(entry, self._commits, None if sync else self._sync_soon, self._refusal)
 
-    def _payloads(self, result: Columns, request_id: str, bundle: str) -> list[tuple[bytes, int]]:
+    def alike(self, row: Columns, varying: Sequence[str], request_id: str, *, bundle: str) -> Alike | None:
+        """How rows like this one are logged together: rows that differ from it in these columns of numbers, and in
+        their request id, which is of equal length. None where they are logged one by one, or not at all.
+        """
+        limit = self._policy.max_value_bytes
+        if self._policy.durability == "off" or row.rows != 1 or not self._is_short(row, limit):
+            return None
+        self._know(bundle)
+        rows = RawRows(self._with_plan(row, request_id, bundle), ("metadata.request_id", *varying))
+        most = min(_ALIKE_BYTES, self._limits["segment_bytes"] // 4) // rows.row_bytes
+        return Alike(rows, self._policy, max(1, most))
+
+    def submit_alike(self, alike: Alike, rows: Sequence[Sequence[bytes | bytearray | memoryview]]) -> Ticket:
+        """Put rows on their way, at most `alike.most`, each by the bytes of its request id and varying columns."""
+        if self._log is None:
+            raise Unreachable(f"the log of pipeline '{self._folder.name}' is closed", retry_after_s=1)
+        sync = alike.policy.durability == "commit"
+        entry = self._commits.enqueue([(alike.rows.encode(rows), len(rows))], sync)
+        return Ticket(entry, self._commits, None if sync else self._sync_soon, self._refusal)
+
+    def hold(
+        self, row: Columns, whole: Callable[[], Columns], request_id: str = "", *, bundle: str = ""
+    ) -> Ticket | None:
+        """As `submit`, for rows that `whole` makes complete later (`edge_agent.held`); None where they are not held:
+        nothing is logged, or too many are.
+        """
+        if self._policy.durability == "off" or self._log is None:
+            return None
+        with self._opening:
+            if self._held is None and not self._closing.is_set():
+                self._held = self._holding()
+        return self._held.hold(row, whole, request_id, bundle) if self._held is not None else None
+
+    def keep(self, result: Columns, request_id: str = "", *, bundle: str = "", sync: bool = False) -> None:
+        """Log rows that were answered already, whatever the policy has become meanwhile, and wait until they are as
+        durable as it asks; with `sync` until they are on disk.
+        """
+        if self._log is None:
+            raise Unreachable(f"the log of pipeline '{self.name}' is closed", retry_after_s=1)
+        sync = sync or self._policy.durability != "relaxed"
+        entry = self._commits.enqueue(self._payloads(result, request_id, bundle), sync)
+        Ticket(entry, self._commits, None if sync else self._sync_soon, self._refusal).wait()
+
+    def sync(self) -> None:
+        """Wait until every row is on disk, whatever the policy."""
+        if self._log is not None:
+            with _refused():
+                self._log.sync()
+
+    def empty(self) -> None:
+        """Delete all rows, without a gap on record: they are elsewhere."""
+        log = self._log
+        if log is not None:
+            with _refused():
+                log.seal()
+                for segment in log.segments():
+                    log.drop(segment.number)
+
+    def _held_policy(self) -> LogPolicy:
+        # with `off` it only brings home what an earlier policy has left
+        durability: Durability = "relaxed" if self._policy.durability == "relaxed" else "commit"
+        return LogPolicy(durability, self._policy.max_value_bytes, "1Gi", "reject")
+
+    def _holding(self) -> HeldRows:
+        policy = self._held_policy()
+        partition = str(self._texts["metadata.partition"][0])
+        journal = Spool(self._folder / _HELD, policy, partition, pipeline=self.name, disk=self._disk)
+        return HeldRows(journal, self)
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name in rows."""
+        return str(self._texts["metadata.pipeline"][0])
+
+    @property
+    def next_seq(self) -> int:
+        """The sequence that the next row gets."""
+        return self._log.next_seq if self._log is not None else 0
+
+    def _know(self, bundle: str) -> None:
         if bundle not in self._bundles:
             self._bundles = {bundle: _one(bundle)}  # the same array each time: see Templates
             self._plans = {}
+
+    def _payloads(self, result: Columns, request_id: str, bundle: str) -> list[tuple[bytes, int]]:
+        self._know(bundle)
         limit = self._policy.max_value_bytes
         if result.rows == 1 and request_id and self._is_short(result, limit):
             return [(self._encoding.encode(self._with_plan(result, request_id, bundle)), 1)]
@@ -232,7 +339,7 @@ class Spool:
             known = self._valued[id(row.schema)] = (row.schema, names)
         for name in known[1]:
             array = row.arrays[name]
-            if array.dtype == object or array.nbytes > limit:
+            if array.dtype == object or array.nbytes > limit > 0:
                 return False
         return True
 
@@ -244,6 +351,8 @@ class Spool:
         log = self._log
         if log is None or (limit is not None and limit <= 0):
             return
+        if self._held is not None:
+            self._held.settle(_SETTLE_S)
         with _refused():
             log.sync()
         after, left = -1 if after_seq is None else after_seq, limit
@@ -369,10 +478,13 @@ class Spool:
             "next_seq": log.next_seq if log else 0,
             "dropped_rows": sum(gap.rows for gap in self.gaps),
             "sync_failures": self._sync_failures,
+            "held": self._held.count if self._held is not None else 0,
         }
 
     def close(self) -> None:
         """Sync, seal and give the folder back; records are refused from then on. A second call does nothing."""
+        if self._held is not None:
+            self._held.close()
         self._closing.set()
         self._unsynced.set()
         if self._syncer is not None:

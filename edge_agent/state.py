@@ -84,12 +84,20 @@ class Sent:
     refused_rows: int = 0
 
 
+SANDBOX_NOTE = "sandbox "  # before a pipeline's name: what `beat` is told of the confinement of its steps
+
+
+_TUNED = ("threads", "row_us", "replicas", "at_once")  # columns, in the order of a Tuning
+
+
 @dataclass(frozen=True)
 class Tuning:
-    """What suits a bundle on this device: threads of its engines, and the time of a request with them."""
+    """What suits a bundle on this device, and the time of a lone request with it."""
 
-    threads: int
+    threads: int  # of each engine
     row_us: float
+    replicas: int = 1  # processes of each model
+    at_once: int = 0  # requests at work at the same time; 0: as the agent's own setting says
 
 
 class State:
@@ -287,7 +295,8 @@ class State:
         """The best settings of a bundle on this device, where it was tuned."""
         if not self._one("SELECT 1 FROM sqlite_master WHERE name = 'tuning'"):
             return None
-        row = self._one("SELECT threads, row_us FROM tuning WHERE manifest = ?", (manifest,))
+        chosen = ", ".join(name for name in _TUNED if name in self._tuned())
+        row = self._one(f"SELECT {chosen} FROM tuning WHERE manifest = ?", (manifest,))  # noqa: S608 - names of ours
         return Tuning(*row) if row else None
 
     def tune(self, manifest: str, tuning: Tuning) -> None:
@@ -298,7 +307,15 @@ class State:
                 "CREATE TABLE IF NOT EXISTS tuning "
                 "(manifest TEXT PRIMARY KEY, threads INTEGER NOT NULL, row_us REAL NOT NULL)"
             )
-            db.execute("INSERT OR REPLACE INTO tuning VALUES (?, ?, ?)", (manifest, tuning.threads, tuning.row_us))
+            for name in sorted({"replicas", "at_once"} - self._tuned()):  # earlier versions had the threads alone
+                db.execute(f"ALTER TABLE tuning ADD COLUMN {name} INTEGER NOT NULL DEFAULT {int(name == 'replicas')}")
+            names = ", ".join(("manifest", *_TUNED))
+            values = (manifest, tuning.threads, tuning.row_us, tuning.replicas, tuning.at_once)
+            db.execute(f"INSERT OR REPLACE INTO tuning ({names}) VALUES (?, ?, ?, ?, ?)", values)  # noqa: S608 - as above
+
+    def _tuned(self) -> set[str]:
+        """The columns that the table of settings has."""
+        return {name for (name,) in self._all("SELECT name FROM pragma_table_info('tuning')")}
 
     def beat(self, **notes: object) -> None:
         """Write down facts for `edgepack-agent status`; None removes one."""

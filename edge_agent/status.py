@@ -9,9 +9,11 @@ from typing import Any
 import urllib3
 
 from bundle.bundle import version_of
+from edge_agent.config import Config
 from edge_agent.folders import Folders
-from edge_agent.state import Enrolled, State
+from edge_agent.state import SANDBOX_NOTE, Enrolled, State
 from fleet.messages import Assignment
+from runtimes.sandbox import level_of_this_kernel
 
 _ANSWER_S = 2.0  # how long an agent on this machine may take to say that it lives
 
@@ -29,6 +31,7 @@ class PipelineStatus:
     pending_rows: int
     sent_rows: int
     refused_segments: int
+    sandbox: dict[str, str] = field(default_factory=dict)  # step → how confined its process was when it was loaded
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Status:
     url: str | None
     sequence: int
     last_check_in_ms: int | None
+    sandbox: str  # how confined users' code can be on this kernel; see `runtimes.sandbox`
+    sandbox_policy: str  # of the agent that ran last: required, or best
     errors: dict[str, str] = field(default_factory=dict)
     pipelines: list[PipelineStatus] = field(default_factory=list)
 
@@ -65,8 +70,10 @@ def read_status(data: Path) -> Status:
             url=url,
             sequence=state.floor(),
             last_check_in_ms=pulse.get("last_check_in_ms"),
+            sandbox=level_of_this_kernel(),
+            sandbox_policy=pulse.get("sandbox_policy") or Config.sandbox,
             errors=pulse.get("errors") or {},
-            pipelines=_pipelines(state, pulse.get("pending_rows") or {}),
+            pipelines=_pipelines(state, pulse),
         )
     finally:
         state.close()
@@ -81,13 +88,13 @@ def answers(url: str) -> bool:
         return False
 
 
-def _pipelines(state: State, pending: dict[str, int]) -> list[PipelineStatus]:
+def _pipelines(state: State, pulse: dict[str, Any]) -> list[PipelineStatus]:
     installed, assignment = state.installed(), state.assignment()
     names = {*installed, *(assignment.pipelines if assignment else {})}
-    return [_pipeline(state, name, assignment, pending.get(name, 0)) for name in sorted(names)]
+    return [_pipeline(state, name, assignment, pulse) for name in sorted(names)]
 
 
-def _pipeline(state: State, name: str, assignment: Assignment | None, pending_rows: int) -> PipelineStatus:
+def _pipeline(state: State, name: str, assignment: Assignment | None, pulse: dict[str, Any]) -> PipelineStatus:
     here, sent = state.installed().get(name), state.sent(name)
     wanted = assignment.pipelines.get(name) if assignment else None
     shown = here.active if here else wanted
@@ -100,7 +107,8 @@ def _pipeline(state: State, name: str, assignment: Assignment | None, pending_ro
         version=version_of(shown.index) if shown else "",
         previous=here.previous.manifest if here and here.previous else None,
         reason=quarantined.reason if quarantined and not is_wanted else None,
-        pending_rows=pending_rows,
+        pending_rows=(pulse.get("pending_rows") or {}).get(name, 0),
         sent_rows=sent.rows,
         refused_segments=sent.refused_segments,
+        sandbox=pulse.get(f"{SANDBOX_NOTE}{name}") or {},
     )

@@ -21,8 +21,9 @@ from columns.schema import Schema
 from columns.types import rank
 from columns.values import object_array
 from edge_agent.doors.seam import Call
-from edge_agent.inference import PACED_BYTES
+from edge_agent.inference import PACED_BYTES, submit
 from edge_agent.serving import ActivePipeline
+from edge_agent.stages import Stages
 from edgepack.errors import BadInput
 from runtimes.protocol import TensorField, TensorRuntime
 
@@ -40,13 +41,17 @@ def infer_tensors(
     model_ns = time.perf_counter_ns() - asked
     if len(call.body) <= PACED_BYTES:
         active.pace.note(model_ns)
+    active.pace.note_size(model_ns, len(call.body))
     call.check_deadline()
-    if active.loaded.spec.log.durability != "off":
-        row = _row(active, inputs, outputs, (parse_ns + asked - start, model_ns))
-        kept = active.spool.submit(row, call.request_id, bundle=active.manifest)
-        if kept is not None:
-            call.logged.append(kept)
     call.rows = _rows(active.loaded.input, inputs) or 1
+    parsed_ns = parse_ns + asked - start
+    if active.loaded.spec.log.durability != "off":
+        judged = time.perf_counter_ns()
+        row = row_of(active, inputs, outputs, (parsed_ns, model_ns))
+        judged = time.perf_counter_ns() - judged if active.loaded.spec.validations else 0
+        submit(active, call, row, (parsed_ns, (model_ns,), judged))
+    else:
+        call.stages = Stages(active.loaded.step_names, parsed_ns, (model_ns,), 0, 0, time.perf_counter_ns())
     return [Tensor(field.name, field.datatype, np.asarray(outputs[field.name])) for field in engine.tensor_outputs]
 
 
@@ -81,7 +86,7 @@ def _fitting(field: TensorField, tensor: Tensor) -> np.ndarray:
     return fitted(tensor, DTYPES[field.datatype])
 
 
-def _row(active: ActivePipeline, inputs: Arrays, outputs: Arrays, elapsed_ns: tuple[int, ...]) -> Columns:
+def row_of(active: ActivePipeline, inputs: Arrays, outputs: Arrays, elapsed_ns: tuple[int, ...]) -> Columns:
     """What is logged."""
     sides = {**{f"in.{n}": a for n, a in inputs.items()}, **{f"out.{n}": a for n, a in outputs.items()}}
     shapes = tuple((name, np.shape(array)) for name, array in sides.items())
@@ -132,7 +137,7 @@ def _rows(schema: Schema, arrays: Arrays) -> int | None:
     """How many rows these tensors are; None where they are none."""
     found = set()
     for field in schema:
-        extra = np.ndim(arrays[field.name]) - rank(field.type)
+        extra = arrays[field.name].ndim - rank(field.type)
         found.add(len(arrays[field.name]) if extra == 1 else 1 if extra == 0 else None)
     return found.pop() if len(found) == 1 else None
 

@@ -15,9 +15,9 @@ Work = Callable[[], None]
 class Threads:
     """Threads are started when there is work for them, and stay."""
 
-    def __init__(self, name: str, count: int, queue: int) -> None:
-        """At most `count` at work, and `queue` pieces of work that wait for one."""
-        self._name, self._count, self._limit = name, count, queue
+    def __init__(self, name: str, count: int, queue: int, wanted: Callable[[], int] = lambda: 0) -> None:
+        """At most `count` at work, or `wanted` where that is more, and `queue` pieces of work that wait for one."""
+        self._name, self._count, self._limit, self._wanted = name, count, queue, wanted
         self._lock = threading.Lock()
         self._work: SimpleQueue[Work | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -32,10 +32,11 @@ class Threads:
     def submit(self, work: Work) -> bool:
         """Have work done; False where too much waits already."""
         with self._lock:
-            if self._waiting >= self._free + self._limit and len(self._threads) >= self._count:
+            has_most = len(self._threads) >= self._count and len(self._threads) >= self._wanted()
+            if self._waiting >= self._free + self._limit and has_most:
                 return False
             self._waiting += 1
-            if self._waiting > self._free and len(self._threads) < self._count:
+            if self._waiting > self._free and not has_most:
                 self._start()
         self._work.put(work)
         return True

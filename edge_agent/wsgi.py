@@ -67,7 +67,8 @@ class Reply:
         except OSError:
             raise
         except Exception:
-            log.exception("fault of ours")
+            given = self._head.headers.get("x-request-id", "")
+            log.exception("fault of ours", extra={"fields": {"request_id": given, "path": self._head.target[:200]}})
             if not self._is_begun:
                 body = error_body(500, "fault of ours; the agent's log says more")
                 self._send(self._heads.whole(500, "application/json", len(body), close=True) + body)

@@ -8,7 +8,7 @@ import logging
 
 from flask import Response, request
 from sqlalchemy.exc import OperationalError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from edgepack.errors import BadInput, EdgepackError
 from hub.calls import error_response, read_chunks
@@ -32,6 +32,8 @@ def answer_error(error: Exception) -> Response:
     )
     if getattr(error, "close", False):
         response.headers["Connection"] = "close"
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response
 
 

@@ -42,9 +42,11 @@ class Lost(Exception):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What stands before an answer; `error` when user-made code raised."""
+    """What stands before an answer; `error` when user-made code raised, or our own: then `blame` is its family."""
 
     error: str = ""
+    blame: str = ""
+    field: str | None = None  # that the error is about
     sandbox: str = ""
     shared: int = 0
     keeps_input: bool = False  # users' code holds on to what it was given: that memory is not used again
@@ -163,6 +165,15 @@ class Child:
         except OSError:
             return 0
         return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds it has used so far (proc(5)); 0 when it is gone."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def last_words(self) -> str:

@@ -43,6 +43,11 @@ def engine_threads() -> int:
     return _threads.get() or usable_cpus()
 
 
+def share_of_threads(cpus: float, replicas: int) -> int:
+    """How many threads each of several engine processes computes with: its part of what a pipeline asks for."""
+    return _threads.get() or max(1, int(min(cpus, usable_cpus()) // replicas))
+
+
 def _cgroup_folders(cgroups: Path, own: Path) -> list[Path]:
     """The folders of our cgroup and all above it: the tightest quota of them holds (cgroup v2, "cpu.max")."""
     lines = _read(own).splitlines()

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from arch.providers import Choice
+from arch.providers import CPU, Choice
 from bundle.pipeline import StepSpec
 from columns.schema import Schema
 from columns.types import ListOf, Type
 from columns.values import object_array
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed
 from runtimes.cpus import engine_threads
+from runtimes.onnx_bound import BoundRun
 from runtimes.onnx_tensors import has_bfloat16, run_values, tensor_field
 from runtimes.protocol import TensorField
 from runtimes.providers import open_session
@@ -98,6 +99,17 @@ class OnnxRuntime:
         """Run the model once over its own tensors; see `TensorRuntime.infer_tensors`."""
         results = self._ask({named: tensors[name] for name, named in self._names})
         return dict(zip(self._outputs, results, strict=True))
+
+    def bind(self, tensors: Arrays) -> BoundRun | None:
+        """See `BindableRuntime.bind`."""
+        if self._has_bfloat16 or self.providers.used != (CPU,) or not BoundRun.suits(tensors):
+            return None
+        given = self.infer_tensors(tensors)
+        if not BoundRun.suits(given):
+            return None
+        bound = BoundRun(self._session, {named: tensors[name] for name, named in self._names}, given)
+        again = bound([np.ascontiguousarray(tensors[name]).tobytes() for name, _ in self._names])
+        return bound if again == [np.ascontiguousarray(array).tobytes() for array in given.values()] else None
 
     def close(self) -> None:
         """Let go of the session."""

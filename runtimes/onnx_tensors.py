@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from columns import bfloat16
+from edgepack.errors import BadInput
 from runtimes.protocol import TensorField
 
 Arrays = Mapping[str, np.ndarray]
@@ -53,7 +54,9 @@ def run_values(engine: Any, session: Any, outputs: Sequence[str], feeds: Arrays,
 def _value(engine: Any, array: np.ndarray, *, is_half: bool) -> Any:
     if is_half:
         return engine.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
-    return engine.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    if array.dtype == object:
+        raise BadInput("onnxruntime takes no text beside bfloat16 inputs: give these another type inside the model")
+    return engine.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array).reshape(array.shape))
 
 
 def _array(value: Any) -> np.ndarray:

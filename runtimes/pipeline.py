@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
@@ -24,13 +24,16 @@ from bundle.pipeline import PipelineSpec, StepSpec
 from bundle.store import OpenBundle
 from bundle.validations import Validation
 from columns.columns import Columns
+from columns.json_value import VALUE, value_schema
 from columns.schema import Field, Schema
 from edgepack.errors import BadInput, RuntimeFailed
+from runtimes.cpus import share_of_threads
+from runtimes.memory import resident_bytes
 from runtimes.protocol import Loader, Runtime, TensorRuntime
 from runtimes.routing import RoutedStep
 
 if TYPE_CHECKING:
-    from runtimes.python import PythonRuntime
+    from runtimes.worker import Worker
 
 # runtime → class in runtimes/<runtime>.py; an engine is imported when a step needs it
 _ENGINES = {"onnx": "OnnxRuntime"}  # beside them `python`, whose steps are more than a file
@@ -40,22 +43,23 @@ _ENGINES = {"onnx": "OnnxRuntime"}  # beside them `python`, whose steps are more
 class Outcome:
     """What one request gave: `elapsed_ns` one figure a step, `anomalies` one boolean a row a validation.
 
-    `models` are indices into `LoadedPipeline.last_models`, one a row, None where it has one; `shadows` what shadow
-    models gave, `left_out` those that gave nothing.
+    `models` are indices into `LoadedPipeline.last_models`, one a row, None where it has one; `asked` the steps that
+    have shadow models, with what they were asked; `validations_ns` the time for anomalies, 0 without.
     """
 
     outputs: Columns
     anomalies: Mapping[str, np.ndarray]
     elapsed_ns: tuple[int, ...]
     models: np.ndarray | None = None
-    shadows: Mapping[str, Columns] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    asked: tuple[tuple[RoutedStep, Mapping[str, np.ndarray]], ...] = ()
+    validations_ns: int = 0
 
 
 class LoadedPipeline:
     """A pipeline that answers. `infer` may be called by several threads at once.
 
     `tensors` is the engine of a single native step, to be asked by its own tensors; None where there is no such.
+    `workers` are the processes that answer for it, `replicas` of each model; none where all runs in this process.
     """
 
     def __init__(self, bundle: OpenBundle, steps: list[Runtime]) -> None:
@@ -63,13 +67,20 @@ class LoadedPipeline:
         self.input: Schema = steps[0].input
         self.output: Schema = steps[-1].output
         self.single_row = any(step.batch == "single" for step in bundle.spec.steps)
-        self.workers: tuple[PythonRuntime, ...] = ()
+        self.workers: tuple[Worker, ...] = ()
+        self.replicas = 1
+        self.at_once = 0  # requests that suit it at the same time, where somebody has measured it
+        self.memory_bytes: dict[str, int] = {}  # that each native model took when it was loaded
+        # steps without schema, whose value is JSON or bytes
+        self.takes_any, self.gives_any = (_is_free(bundle.spec.steps[at]) for at in (0, -1))
+        self.step_names = tuple(step.name for step in bundle.spec.steps)
         self._steps = steps
         last, routing = bundle.spec.steps[-1], bundle.spec.steps[-1].routing
         self.last_models = (
             tuple(routing.models[name] for name in routing.split) if routing and routing.split else (last,)
         )
         self.has_shadows = any(step.routing and step.routing.shadow for step in bundle.spec.steps)
+        self.shadow_names = tuple(name for step in bundle.spec.steps if step.routing for name in step.routing.shadow)
         only = steps[0] if len(steps) == 1 else None
         self.tensors: TensorRuntime | None = only if isinstance(only, TensorRuntime) else None
         self._both = Schema(
@@ -81,14 +92,20 @@ class LoadedPipeline:
         self._validations = _compiled(bundle.spec, self.input, self.output)
 
     @classmethod
-    def open(cls, folder: Path, environments: Path | None = None) -> LoadedPipeline:
+    def open(cls, folder: Path, environments: Path | None = None, replicas: int | None = None) -> LoadedPipeline:
         """Load every step of an unpacked bundle. Raises RuntimeFailed when an engine refuses a model.
 
         `environments` keeps what python steps import; without it that is made for this pipeline and deleted with it.
+        `replicas` is how many processes answer for each model (1: native ones in this process), else as the bundle
+        says.
         """
         bundle = OpenBundle(folder)
-        workers: list[PythonRuntime] = []
-        load = partial(_load, bundle, environments, workers)
+        replicas = replicas or bundle.spec.resources.replicas
+        workers: list[Worker] = []
+        memory: dict[str, int] = {}
+        load: Callable[[StepSpec], Runtime] = partial(_load, bundle, environments, replicas, workers)
+        if replicas == 1:
+            load = partial(_weighed, load, bundle, memory)
         with ExitStack() as undo:
             steps = []
             for step in bundle.spec.steps:
@@ -96,32 +113,38 @@ class LoadedPipeline:
                 undo.callback(steps[-1].close)
             _check_seams(bundle.spec, steps)
             pipeline = cls(bundle, steps)
-            pipeline.workers = tuple(workers)
+            pipeline.workers, pipeline.replicas, pipeline.memory_bytes = tuple(workers), replicas, memory
             undo.pop_all()
         return pipeline
 
-    def infer(self, inputs: Columns, *, is_busy: bool = False) -> Outcome:
-        """Run all steps; shadow models only where others do not wait (`is_busy`).
+    def infer(self, inputs: Columns) -> Outcome:
+        """Run all steps; shadow models are not asked here, but by `shadows`.
 
         Raises BadInput for rows that do not fit, RuntimeFailed when an engine gives up.
         """
         arrays, elapsed = inputs.arrays, []
         models: np.ndarray | None = None
-        shadows: dict[str, Columns] = {}
-        left_out: list[str] = []
+        asked: list[tuple[RoutedStep, Mapping[str, np.ndarray]]] = []
         for step in self._steps:
             start = time.perf_counter_ns()
             if isinstance(step, RoutedStep):
-                routed = step.route(arrays, inputs.rows, inputs, is_busy=is_busy)
+                routed = step.route(arrays, inputs.rows, inputs)
+                if step.shadow_names:
+                    asked.append((step, arrays))
                 arrays, models = routed.outputs, routed.models
-                shadows.update(routed.shadows)
-                left_out += routed.left_out
             else:
                 arrays, models = step.infer(arrays, inputs.rows), None
             elapsed.append(time.perf_counter_ns() - start)
-        outputs = Columns(self.output, arrays, inputs.rows)
+        outputs = Columns(value_schema(arrays[VALUE]) if self.gives_any else self.output, arrays, inputs.rows)
+        start = time.perf_counter_ns()
         anomalies = self.anomalies(inputs, outputs)
-        return Outcome(outputs, anomalies, tuple(elapsed), models, shadows, tuple(left_out))
+        judged_ns = time.perf_counter_ns() - start if anomalies else 0
+        return Outcome(outputs, anomalies, tuple(elapsed), models, tuple(asked), judged_ns)
+
+    def shadows(self, outcome: Outcome) -> dict[str, Columns]:
+        """What shadow models say of the rows of a request that was answered; those that say nothing are missing."""
+        rows = outcome.outputs.rows
+        return {name: said for step, arrays in outcome.asked for name, said in step.shadow(arrays, rows).items()}
 
     def rehearse(self, inputs: Columns) -> Columns:
         """The outputs as the first model of each step gives them, after all others ran as well: for golden rows."""
@@ -160,17 +183,48 @@ def _opened(step: StepSpec, load: Callable[[StepSpec], Runtime]) -> Runtime:
     return load(step) if step.routing is None else RoutedStep(step, step.routing, load)
 
 
-def _load(bundle: OpenBundle, environments: Path | None, workers: list[PythonRuntime], step: StepSpec) -> Runtime:
-    if step.runtime == "python":
-        from runtimes.python import Place, PythonRuntime
+def _weighed(
+    load: Callable[[StepSpec], Runtime], bundle: OpenBundle, memory: dict[str, int], step: StepSpec
+) -> Runtime:
+    """Load a model, and note what a native one takes of this process's memory."""
+    before = resident_bytes()
+    runtime = load(step)
+    if step.runtime in _ENGINES:
+        # what a model before gave back may be taken again without growing: the weights are there in any case
+        memory[step.name] = max(resident_bytes() - before, bundle.file(step.model).stat().st_size)
+    return runtime
 
-        workers.append(PythonRuntime.open(bundle, step, Place(environments, bundle.spec.resources.memory)))
-        return workers[-1]
+
+def _load(
+    bundle: OpenBundle, environments: Path | None, replicas: int, workers: list[Worker], step: StepSpec
+) -> Runtime:
+    if step.runtime != "python" and replicas == 1:
+        return load_engine(bundle.file(step.model), step)
+    from runtimes.engines import EngineProcesses
+    from runtimes.environment import SCRATCH
+    from runtimes.python import Place, PythonRuntime
+    from runtimes.worker import Limits
+
+    asked = bundle.spec.resources
+    threads = share_of_threads(asked.cpus, replicas) if replicas > 1 else 0
+    started: PythonRuntime | EngineProcesses
+    if step.runtime == "python":
+        started = PythonRuntime.open(bundle, step, Place(environments, asked.memory, replicas, threads))
+    else:
+        limits = Limits(memory_bytes=None, threads=threads, accelerators=bundle.target.accel != "none")
+        scratch = environments / SCRATCH if environments else None
+        started = EngineProcesses.start(bundle.file(step.model), step, limits, replicas, scratch=scratch)
+    workers += started.replicas.workers
+    return started
+
+
+def load_engine(path: Path, step: StepSpec) -> Runtime:
+    """Load a model file into its native engine, in this process. Raises RuntimeFailed when the engine refuses it."""
     if step.runtime not in _ENGINES:
         known = ", ".join([*_ENGINES, "python"])
         raise RuntimeFailed(f"step '{step.name}' needs runtime '{step.runtime}': this version runs {known}")
     load: Loader = getattr(import_module(f"runtimes.{step.runtime}"), _ENGINES[step.runtime]).load
-    return load(bundle.file(step.model), step)
+    return load(path, step)
 
 
 def _check_seams(spec: PipelineSpec, steps: list[Runtime]) -> None:
@@ -184,6 +238,10 @@ def _check_seams(spec: PipelineSpec, steps: list[Runtime]) -> None:
                 f"pipeline step {number} '{names[0]}' gives {_listed(gives)}, "
                 f"step {number + 1} '{names[1]}' takes {_listed(takes)}: rename with tensor_fields"
             )
+
+
+def _is_free(step: StepSpec) -> bool:
+    return step.worker is not None and bool(step.worker.options.get("json"))
 
 
 def _listed(fields: Mapping[str, object]) -> str:

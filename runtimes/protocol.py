@@ -7,7 +7,7 @@ maps that to its own tensors is its business alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -67,6 +67,20 @@ class TensorRuntime(Protocol):
         """Run the model once over tensors of its own shapes; text is an object array of str.
 
         Raises BadInput for tensors that do not fit the model; RuntimeFailed if the engine gives up.
+        """
+
+
+@runtime_checkable
+class BindableRuntime(Protocol):
+    """A `TensorRuntime` that can keep buffers for tensors that come again and again."""
+
+    def bind(
+        self, tensors: Mapping[str, np.ndarray]
+    ) -> Callable[[Sequence[bytes | bytearray | memoryview]], list[bytes]] | None:
+        """A quicker way to run tensors of exactly these dtypes and shapes; None where the engine has none for them.
+
+        It takes and gives their bytes, in the order of `tensor_inputs` and `tensor_outputs`, one call at a time, and
+        raises RuntimeFailed where the model gives up or answers in another shape.
         """
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from arch.nvidia import read_nvidia
+from arch.nvidia import Nvidia, read_nvidia
 from arch.providers import CPU, CUDA, TENSORRT, Choice, Needs, choose_providers, objection, wanted_providers
 
 VARIABLE = "EDGEPACK_PROVIDERS"
@@ -23,13 +23,15 @@ _L4T = "EDGEPACK_L4T"
 _OPTIONS: Mapping[str, Mapping[str, str]] = {CUDA: {"use_tf32": "0"}}
 
 
-def choose_here(engine: Any, environ: Mapping[str, str] = os.environ) -> Choice:
-    """What to use of the engine on this machine. The machine is looked at only where more than the CPU is wanted."""
+def choose_here(
+    engine: Any, environ: Mapping[str, str] = os.environ, look: Callable[[], Nvidia | None] = read_nvidia
+) -> Choice:
+    """What to use of the engine on this machine. It is looked at only where more than the CPU is wanted."""
     wanted = wanted_providers(environ.get(VARIABLE))
     if wanted == (CPU,):
         return Choice()
     needs = Needs(_cuda_of(engine), environ.get(_L4T))
-    speaks_against = partial(objection, nvidia=read_nvidia(), needs=needs)
+    speaks_against = partial(objection, nvidia=look(), needs=needs)
     return choose_providers(wanted, engine.get_available_providers(), speaks_against)
 
 

@@ -13,10 +13,12 @@ import numpy as np
 from bundle.pipeline import StepSpec, parse_bytes
 from bundle.store import OpenBundle
 from columns.columns import Columns
+from columns.json_value import VALUE, value_schema
 from columns.schema import Schema
 from edgepack.errors import RuntimeFailed
 from runtimes.environment import SCRATCH, check_python, make_environment
-from runtimes.worker import Job, Limits, Worker
+from runtimes.replicas import Replicas, ReplicatedStep
+from runtimes.worker import Job, Limits
 
 
 @dataclass(frozen=True)
@@ -25,18 +27,20 @@ class Place:
 
     environments: Path | None = None
     memory: str = "1Gi"  # of each worker, as [resources] says
+    replicas: int = 1  # workers of each step
+    threads: int = 0  # of each worker; 0: as many as this process may use
 
 
-class PythonRuntime:
-    """One worker as a `Runtime`."""
+class PythonRuntime(ReplicatedStep):
+    """The workers of one python step as a `Runtime`."""
 
-    def __init__(self, worker: Worker, own_folder: Path | None = None) -> None:
-        self.worker = worker
+    def __init__(self, replicas: Replicas, own_folder: Path | None = None) -> None:
+        super().__init__(replicas)
         self._own_folder = own_folder
 
     @classmethod
     def open(cls, bundle: OpenBundle, step: StepSpec, place: Place) -> PythonRuntime:
-        """Make a step's environment, if it is not there yet, and start its worker.
+        """Make a step's environment, if it is not there yet, and start its workers.
 
         Raises RuntimeFailed when the model does not load, or is for another Python; BadInput or NotTrusted for wheels
         that do not fit or are damaged.
@@ -46,31 +50,25 @@ class PythonRuntime:
         assert environments is not None  # noqa: S101 - one of the two
         try:
             site = environment_of(bundle, step, environments)
-            limits = Limits(memory_bytes=parse_bytes(place.memory), accelerators=bundle.target.accel != "none")
-            worker = Worker.start(_job(bundle, step, site), limits, scratch=environments / SCRATCH)
+            accelerators = bundle.target.accel != "none"
+            limits = Limits(memory_bytes=parse_bytes(place.memory), threads=place.threads, accelerators=accelerators)
+            job, scratch = _job(bundle, step, site), environments / SCRATCH
+            replicas = Replicas.start(job, limits, place.replicas, scratch=scratch)
         except BaseException:
             if own:
                 rmtree(own, ignore_errors=True)
             raise
-        return cls(worker, own)
-
-    @property
-    def input(self) -> Schema:
-        """The fields it takes."""
-        return self.worker.job.input
-
-    @property
-    def output(self) -> Schema:
-        """The fields it gives."""
-        return self.worker.job.output
+        return cls(replicas, own)
 
     def infer(self, arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
-        """Run the rows in the worker; see `Runtime.infer` and `Worker.infer`."""
-        return dict(self.worker.infer(Columns(self.input, arrays, rows)).arrays)
+        """Run the rows in a free worker; the value of a step without schema is JSON text or bytes."""
+        if not self.replicas.job.options.get("json"):
+            return super().infer(arrays, rows)
+        return dict(self.replicas.infer(Columns(value_schema(arrays[VALUE]), arrays, rows)).arrays)
 
     def close(self) -> None:
-        """End the worker."""
-        self.worker.close()
+        """End the workers."""
+        super().close()
         if self._own_folder:
             rmtree(self._own_folder, ignore_errors=True)
 

@@ -3,16 +3,17 @@
 Rules:
 - by weights: each row is drawn by itself, or by the hash of its key, so that the same key meets the same model on
   every device and after every start
-- a shadow never changes an answer: what it cannot answer is left out, and said so
-- shadows are the first that a busy pipeline leaves out
+- a shadow never changes an answer, nor when it is given: shadows are asked afterwards, by `shadow`
+- what a shadow cannot answer is left out, and said so
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,10 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Routed:
-    """What a step gave: outputs, which of `names` answered each row, and the shadows' outputs."""
+    """What a step gave: outputs, and which of `names` answered each row."""
 
     outputs: dict[str, np.ndarray]
     models: np.ndarray  # of indices into the step's `names`
-    shadows: dict[str, Columns] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()  # shadows that gave nothing
 
 
 class RoutedStep:
@@ -47,6 +46,7 @@ class RoutedStep:
         self.names = tuple(routing.split) or (step.name,)
         self._load(step, routing, load)
         self._bounds = np.cumsum([routing.split.get(name, 1) for name in self.names])
+        self._shadowing, self._is_closed = threading.Lock(), False
         self._key = None if routing.key is None else routing.key.removeprefix("in.")
 
     def _load(self, step: StepSpec, routing: RoutingSpec, load: Callable[[StepSpec], Runtime]) -> None:
@@ -92,20 +92,30 @@ class RoutedStep:
             runtime.infer(arrays, rows)
         return self.infer(arrays, rows)
 
-    def route(self, arrays: Arrays, rows: int, inputs: Columns, *, is_busy: bool) -> Routed:
+    def route(self, arrays: Arrays, rows: int, inputs: Columns) -> Routed:
         """Answer each row by the model that its key or chance gives. `inputs` are the pipeline's own."""
         models = self._drawn(inputs, rows)
-        outputs = self._answers(arrays, rows, models)
-        if is_busy:
-            return Routed(outputs, models, left_out=self.shadow_names)
-        shadows = {name: self._shadow(runtime, arrays, rows) for name, runtime in self._shadows.items()}
-        found = {name: columns for name, columns in shadows.items() if columns is not None}
-        return Routed(outputs, models, found, tuple(name for name in shadows if name not in found))
+        return Routed(self._answers(arrays, rows, models), models)
+
+    def shadow(self, arrays: Arrays, rows: int) -> dict[str, Columns]:
+        """What the shadows say of rows that were answered; those that fail are missing, as all are after `close`."""
+        found = {}
+        for name, runtime in self._shadows.items():
+            with self._shadowing:
+                columns = None if self._is_closed else self._shadow(runtime, arrays, rows)
+            if columns is not None:
+                found[name] = columns
+        return found
 
     def close(self) -> None:
-        """Let go of all models."""
-        for runtime in (*self._models, *self._shadows.values()):
-            runtime.close()
+        """Let go of all models. A shadow at work in another process is ended, one in this process ends by itself."""
+        self._is_closed = True
+        for runtime in self._shadows.values():
+            if hasattr(runtime, "replicas"):
+                runtime.close()
+        with self._shadowing:
+            for runtime in (*self._models, *self._shadows.values()):
+                runtime.close()
 
     def _drawn(self, inputs: Columns, rows: int) -> np.ndarray:
         if len(self.names) == 1:

@@ -101,6 +101,12 @@ def clean_environment(scratch: Path | None = None, more: Mapping[str, str] | Non
     return {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **kept, **place, **(more or {})}
 
 
+def import_path() -> list[str]:
+    """What a child of our own code imports from: our rooms, then this process's path; never the folder it stands in."""
+    rooms = str(Path(__file__).resolve().parent.parent)
+    return [rooms, *(part for part in sys.path if part not in ("", rooms))]
+
+
 @lru_cache(maxsize=1)
 def level_of_this_kernel() -> str:
     """What a sandbox is made of on this machine, as children report it: `landlock-7+seccomp+rlimits`."""

@@ -26,7 +26,7 @@ from columns.raw import decode_raw, encode_raw
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed
 from runtimes.child import ending
 from runtimes.environment import SCRATCH
-from runtimes.sandbox import Sandbox, for_accelerators
+from runtimes.sandbox import Sandbox, for_accelerators, import_path
 
 DEADLINE_S = 120.0
 
@@ -91,7 +91,7 @@ def predict_in_child(
 
 def _command(opened: OpenBundle, timeout_s: float, environments: Path, twice: bool) -> list[str]:
     """The child's command line; what its workers import is made before, by this process."""
-    path = _import_path()
+    path = import_path()
     sandbox = Sandbox(
         read=(opened.folder,),
         cpu_s=int(timeout_s) * len(os.sched_getaffinity(0)) + 1,
@@ -141,12 +141,6 @@ def _answer_of(answer: bytes, name: str) -> tuple[Head, bytes]:
         raise RuntimeFailed(f"pipeline '{name}' gave no answer that reads in its trial") from error
 
 
-def _import_path() -> list[str]:
-    """Our own rooms, then all that this process imports from; never the folder it stands in."""
-    rooms = str(Path(__file__).resolve().parent.parent)
-    return [rooms, *(part for part in sys.path if part not in ("", rooms))]
-
-
 def _variables() -> dict[str, str]:
     """What this process was given, as drivers and engines read it, but for secrets."""
     return {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in _SECRETS)}
@@ -175,7 +169,7 @@ def _predict(folder: Path, environments: Path, inputs: bytes, *, twice: bool = F
     from runtimes.pipeline import LoadedPipeline
 
     rows = decode_raw(inputs)
-    with closing(LoadedPipeline.open(folder, environments)) as pipeline:
+    with closing(LoadedPipeline.open(folder, environments, replicas=1)) as pipeline:
         if rows.schema != pipeline.input:
             raise BadInput(f"pipeline '{pipeline.spec.name}' takes {pipeline.input}, the rows are {rows.schema}")
         together = pipeline.rehearse(rows)

@@ -17,21 +17,26 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from columns.columns import Columns
+from columns.json_value import BYTES_VALUE, JSON_VALUE
 from columns.raw import decode_raw, encode_raw
 from columns.schema import Schema
 from edgepack.errors import BadInput, RuntimeFailed, Unreachable
-from runtimes.child import Child, Ends, Lost
+from runtimes.child import Child, Ends, Head, Lost
 from runtimes.cpus import engine_threads
 from runtimes.sandbox import SHIM, Sandbox, clean_environment, for_accelerators
 from runtimes.scratch import delete, usage
 
 log = logging.getLogger("edgepack.worker")
+
+Answer = TypeVar("Answer")
+Body = bytes | bytearray
+Pieces = Sequence[bytes | memoryview]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
 _SETTLED_S = 10.0  # a child that lived this long had no trouble starting: the pause begins anew
@@ -45,13 +50,14 @@ class Job:
     """What a worker runs. `model` is a file, or the folder of a python step; `sites` are folders with packages."""
 
     name: str  # for messages: the step's
-    kind: Literal["estimator", "step", "custom"]
+    kind: Literal["estimator", "step", "custom", "engine"]
     model: Path
     input: Schema
     output: Schema
     sites: tuple[Path, ...]  # numpy and what else it imports, in the order of its path
     options: Mapping[str, Any] = field(default_factory=dict)  # of the kind: shim/edgepack_worker/<kind>.py
     python: Path = Path(sys.executable)  # of any environment, from Python 3.9 on
+    module: str = "edgepack_worker.main"  # whose `main` the child calls
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,9 @@ class Limits:
 class Worker:
     """A warm child that answers. `infer` may be called by several threads; requests run one after another."""
 
-    def __init__(self, job: Job, limits: Limits, scratch: Path) -> None:
-        self.job, self.limits = job, limits
+    def __init__(self, job: Job, limits: Limits, scratch: Path, replica: int = 0) -> None:
+        self.job, self.limits, self.replica = job, limits, replica
+        self.on_ready: Callable[[], None] = lambda: None  # called, by any thread, each time that a child is ready
         self._scratch = scratch
         self._threads = limits.threads or engine_threads()
         self._turn = threading.Lock()
@@ -83,6 +90,7 @@ class Worker:
         self._closing = threading.Event()
         self._failure: RuntimeFailed | None = None
         self.sandbox = ""  # the level that the child reports: see `runtimes.sandbox`
+        self.hello = b""  # what else it said when it was ready
         self.restarts = 0
         self._thread = threading.Thread(target=self._supervise, name=f"worker-{job.name}", daemon=True)
 
@@ -92,16 +100,26 @@ class Worker:
 
         Raises RuntimeFailed when the model does not load, with what the code raised or the child said last.
         """
+        worker = cls.begin(job, limits, scratch=scratch)
+        worker.wait()
+        return worker
+
+    @classmethod
+    def begin(cls, job: Job, limits: Limits | None = None, *, scratch: Path | None = None, replica: int = 0) -> Worker:
+        """As `start`, without waiting."""
         if scratch is not None:
             scratch.mkdir(parents=True, exist_ok=True)
-        worker = cls(job, limits or Limits(), Path(tempfile.mkdtemp(prefix="worker-", dir=scratch)))
+        worker = cls(job, limits or Limits(), Path(tempfile.mkdtemp(prefix="worker-", dir=scratch)), replica)
         worker._thread.start()
-        with worker._state:
-            worker._state.wait_for(lambda: worker._child is not None or worker._failure is not None)
-        if worker._failure is not None:
-            worker.close()
-            raise worker._failure
         return worker
+
+    def wait(self) -> None:
+        """Wait until the first child has loaded the model. Raises RuntimeFailed, the worker closed, if it does not."""
+        with self._state:
+            self._state.wait_for(lambda: self._child is not None or self._failure is not None)
+        if self._failure is not None:
+            self.close()
+            raise self._failure
 
     def infer(self, inputs: Columns, deadline_s: float | None = None) -> Columns:
         """Run rows through the model; the answer has the job's output schema and as many rows, both checked.
@@ -109,23 +127,45 @@ class Worker:
         Raises RuntimeFailed, one line, when the user's code raises or gives what does not fit (the child lives on);
         Unreachable when the child died, hung or is starting again: `retry_after_s` says when it may be back.
         """
+        return self.ask(encode_raw(inputs), lambda body: self._checked(body, inputs.rows), deadline_s)
+
+    def ask(self, pieces: Pieces, check: Callable[[Body], Answer], deadline_s: float | None = None) -> Answer:
+        """Send a body and return what `check` makes of the answer's; it raises Lost for one that cannot be. Errors as
+        of `infer`, and BadInput where code of ours in the child raised that.
+        """
         allowed_s = deadline_s or self.limits.request_s
         deadline = time.monotonic() + allowed_s
         if not self._turn.acquire(timeout=allowed_s):
-            raise Unreachable(f"step '{self.job.name}' is busy with other requests: come back", retry_after_s=1)
+            raise self.busy()
         try:
             child = self._ready()
             try:
-                head, body = child.ask(encode_raw(inputs), deadline)
-                answer = None if head.error else self._checked(body, inputs.rows)
+                head, body = child.ask(pieces, deadline)
+                answer = None if head.error else check(body)
                 self._check_scratch()
             except Lost as error:
                 raise self._give_up(child, str(error)) from error
         finally:
             self._turn.release()
         if answer is None:
-            raise RuntimeFailed(f"step '{self.job.name}': {' '.join(head.error.split())[:600]}")
+            raise self._refused(head)
         return answer
+
+    def _refused(self, head: Head) -> BadInput | RuntimeFailed:
+        """What the child raised, as ours."""
+        words = " ".join(head.error.split())[:600]
+        if self.job.kind != "engine":
+            return RuntimeFailed(f"step '{self.job.name}': {words}")
+        return BadInput(words, field=head.field) if head.blame == BadInput.__name__ else RuntimeFailed(words)
+
+    def busy(self) -> Unreachable:
+        """What a request is told for which there was no turn in its time."""
+        return Unreachable(f"step '{self.job.name}' is busy with other requests: come back", retry_after_s=1)
+
+    def refusal(self) -> Unreachable:
+        """What a request is told while no child is ready: why, and when one may be."""
+        with self._state:
+            return self._refusal()
 
     def close(self) -> None:
         """End the child and delete its temporary folder. Requests in flight are refused."""
@@ -149,6 +189,12 @@ class Worker:
         """The child's share of memory, 0 while there is none."""
         child = self._child
         return child.pss_bytes if child else 0
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that the child has used, 0 while there is none."""
+        child = self._child
+        return child.cpu_s if child else 0.0
 
     def __enter__(self) -> Worker:
         return self
@@ -183,7 +229,8 @@ class Worker:
             answer = decode_raw(body)
         except BadInput as error:
             raise Lost("it gave columns that do not read") from error
-        if answer.schema != self.job.output or answer.rows != rows:
+        is_value = self.job.options.get("json") and answer.schema in (JSON_VALUE, BYTES_VALUE)
+        if not (is_value or answer.schema == self.job.output) or answer.rows != rows:
             raise Lost("it gave other columns than its schema has")
         return answer
 
@@ -247,7 +294,7 @@ class Worker:
     def _greet(self, child: Child) -> None:
         """Wait for the hello of a child, which says that the model is loaded; then let it answer."""
         try:
-            head, _ = child.ask((self._order(),), time.monotonic() + self.limits.start_s)
+            head, hello = child.ask((self._order(),), time.monotonic() + self.limits.start_s)
         except Lost as lost:
             child.end()
             self._not_started(f"{lost}{f': …{child.last_words}' if child.last_words else ''}")
@@ -258,17 +305,20 @@ class Worker:
             return
         with self._state:
             if not self._closing.is_set():
-                self._child, self.sandbox = child, head.sandbox
+                self._child, self.sandbox, self.hello = child, head.sandbox, bytes(hello)
                 self._state.notify_all()
+            else:
+                child.end()
                 return
-        child.end()
+        self.on_ready()
 
     def _not_started(self, reason: str) -> str:
         """The first child that does not load is its starter's to hear of; a later one is tried again."""
         with self._state:
             if not self.sandbox:
                 plain = " ".join(reason.split())
-                self._failure = RuntimeFailed(f"model '{self.job.name}' does not load in its worker: {plain}")
+                said = "" if self.job.kind == "engine" else f"model '{self.job.name}' does not load in its worker: "
+                self._failure = RuntimeFailed(f"{said}{plain}")
                 self._state.notify_all()
         return reason
 
@@ -285,7 +335,7 @@ class Worker:
         if limits.accelerators:
             sandbox = for_accelerators(sandbox)
         path = [SHIM, *(site.resolve() for site in job.sites)]
-        return sandbox.command("edgepack_worker.main", [",".join(map(str, numbers))], path, str(job.python))
+        return sandbox.command(job.module, [",".join(map(str, numbers))], path, str(job.python))
 
     def _order(self) -> bytes:
         job = self.job

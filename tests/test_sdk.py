@@ -62,6 +62,37 @@ class Estimator:
 Estimator.__module__ = "sklearn.stand_in"
 
 
+class Column:
+    """A pandas column, as far as `prepare` looks at it."""
+
+    def __init__(self, dtype: str, values: list[Any]) -> None:
+        self.dtype, self.values = dtype, values
+
+    def to_numpy(self) -> Any:
+        return np.array(self.values)
+
+
+class Frame:
+    """A pandas DataFrame, as far as `prepare` looks at it: none is installed here."""
+
+    def __init__(self, **columns: Column) -> None:
+        self.columns, self.dtypes, self._held = list(columns), None, columns
+
+    def __getitem__(self, name: str) -> Column:
+        return self._held[name]
+
+    def __len__(self) -> int:
+        return max((len(each.values) for each in self._held.values()), default=0)
+
+
+class Unfitted(Estimator):
+    def predict(self, sample: Any) -> Any:
+        raise ValueError("this estimator is not fitted yet")
+
+
+Unfitted.__module__ = "xgboost.stand_in"
+
+
 def left_in(folder: Path) -> list[Path]:
     return list(folder.rglob("*"))
 
@@ -102,6 +133,10 @@ def test_fields_follow_from_the_sample(sample: Any, fields: dict[str, str]) -> N
         (Estimator(), np.zeros((2, 2)), ["a", "b"], "is it the estimator of these rows"),
         (Estimator(), np.full((2, 2), np.nan), None, "not finite"),
         (Estimator(), np.zeros((2, 2)), None, "cannot be pickled"),
+        (Estimator(), Frame(), None, "x_sample has no rows"),
+        (Estimator(), Frame(a=Column("float64", [])), None, "x_sample has no rows"),
+        (Unfitted(), np.zeros((2, 2)), None, "does not answer x_sample: ValueError: this estimator is not fitted yet"),
+        (Unfitted(), Frame(a=Column("category", ["b"])), None, "column 'a' of x_sample is a pandas category"),
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_is_left(

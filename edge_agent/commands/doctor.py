@@ -33,11 +33,12 @@ def command(data: Path | None, as_json: bool) -> int:
     from edge_agent.doctor import check_up
 
     found = check_up(Config.read(os.environ, data=data), os.environ)
-    click.echo(json.dumps(found.to_dict()) if as_json else _told(found))
+    click.echo(json.dumps(found.to_dict()) if as_json else told(found))
     return 0 if are_well(found.findings) else 1
 
 
-def _told(found: Checkup) -> str:
+def told(found: Checkup) -> str:
+    """All that was found out, a line each."""
     facts, nvidia = found.facts, found.facts.nvidia
     memory = f"{facts.memory_bytes / 1e9:.1f} GB" if facts.memory_bytes else "unknown"
     lines = [
@@ -49,5 +50,6 @@ def _told(found: Checkup) -> str:
     if nvidia:
         release = f", L4T {nvidia.l4t} (JetPack {nvidia.jetpack or 'unknown'})" if nvidia.l4t else ""
         devices = ", ".join(nvidia.devices) or "no device"
-        lines.append(f"nvidia      {devices}, driver {nvidia.driver}, CUDA up to {nvidia.cuda}{release}")
+        driver, cuda = nvidia.driver or "not seen", nvidia.cuda or "not known: no libcuda.so.1 here"
+        lines.append(f"nvidia      {devices}, driver {driver}, CUDA up to {cuda}{release}")
     return "\n".join([*lines, *map(str, found.findings)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from edge_agent.agent import Agent
+
+log = logging.getLogger("edgepack.agent")
 
 
 @click.command(name="run")
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     help="PEM file with the CA of a hub of your own.  [EDGEPACK_CA]",
 )
 @click.option("--name", help="What the hub calls this device. Default: the host's name.  [EDGEPACK_NAME]")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Of what it prints while it runs: json is an object a line. Default: text.  [EDGEPACK_LOG_FORMAT]",
+)
+@click.option("--access-log", is_flag=True, default=None, help="Print a line a request.  [EDGEPACK_ACCESS_LOG=1]")
 def command(
     bundle: Path | None,
     data: Path | None,
@@ -42,6 +49,8 @@ def command(
     token: str | None,
     ca: Path | None,
     name: str | None,
+    log_format: str | None,
+    access_log: bool | None,
 ) -> int:
     """Serve the pipelines of this device over HTTP, and do what its hub assigns.
 
@@ -51,28 +60,22 @@ def command(
       edgepack-agent run --hub https://hub.example:8090 --token join-…
     """
     from edge_agent.config import Config
+    from edge_agent.events import set_up_logging
     from edge_agent.run import run_agent
 
-    _set_up_logging()
     config = Config.read(
-        os.environ, bundle=bundle, data=data, host=host, port=port, hub=hub, token=token, ca=ca, name=name
-    )
+        os.environ, bundle=bundle, data=data, host=host, port=port, hub=hub, token=token, ca=ca, name=name,
+        log_format=log_format, access_log=access_log,
+    )  # fmt: skip
+    set_up_logging(config.log_format, access=config.access_log)
     return run_agent(config, [config.bundle] if config.bundle else [], ready=_say)
 
 
 def _say(agent: Agent, url: str) -> None:
+    from edge_agent.events import event
+
     names = ", ".join(agent.serving.names) or "no pipeline yet"
     click.echo(f"serving {names} on {url}")
     if not agent.has_hub:
-        click.echo("not enrolled: rows stay on this device (edgepack-agent enrol --hub URL --token TOKEN)", err=True)
-
-
-def _set_up_logging() -> None:
-    from edge_agent.events import EventFormatter
-
-    lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(EventFormatter())
-    logger = logging.getLogger("edgepack")
-    logger.handlers[:] = [lines]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+        hint = "edgepack-agent enrol --hub URL --token TOKEN"
+        event(log, "not enrolled: rows stay on this device", enrol=hint)

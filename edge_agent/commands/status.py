@@ -40,10 +40,12 @@ def _told(status: Status) -> str:
     if status.last_check_in_ms:
         ago_s = max(0, time.time() - status.last_check_in_ms / 1000)
         lines.append(f"check-in    {ago_s:.0f} s ago, assignment {status.sequence}")
+    lines.append(f"sandbox     {status.sandbox} ({status.sandbox_policy})")
     lines += [f"error       {loop}: {error}" for loop, error in sorted(status.errors.items())]
     for each in status.pipelines:
         lines.append(f"pipeline    {each.name}  {each.state}  {each.version}  pending rows {each.pending_rows}")
         lines += [f"            {each.reason}"] if each.reason else []
+        lines += [f"            step {step} in sandbox {level}" for step, level in each.sandbox.items()]
         if each.refused_segments:
             lines.append(f"            the hub refused {each.refused_segments} segments, they stay on disk")
     return "\n".join(lines if status.pipelines else [*lines, "pipeline    none"])

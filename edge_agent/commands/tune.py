@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from edge_agent.folders import Folders
+    from edge_agent.state import State
+    from edge_agent.tuning import Try
 
 
 @click.command(name="tune")
@@ -19,7 +26,8 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(pipeline: str | None, seconds: float, data: Path | None, as_json: bool) -> None:
-    """Measure each installed bundle with 1, 2, 4, ... threads and keep what suits this device.
+    """Measure each installed bundle with different numbers of threads, processes and requests at once, and keep what
+    suits this device.
 
     The settings hold from the next start of the agent on. Best run while the device does nothing else.
 
@@ -45,24 +53,52 @@ def command(pipeline: str | None, seconds: float, data: Path | None, as_json: bo
     click.echo(json.dumps({"pipelines": found}) if as_json else "\n".join(map(_told, found)))
 
 
-def _tune(state: Any, folders: Any, name: str, manifest: str, seconds: float) -> dict[str, Any]:
+def _tune(state: State, folders: Folders, name: str, manifest: str, seconds: float) -> dict[str, Any]:
     from edge_agent.tuning import best, tries
 
-    tried = tries(folders.bundle(manifest), folders.environments, seconds)
+    tried = []
+    for each in tries(folders.bundle(manifest), folders.environments, seconds):
+        tried.append(each)
+        _show_progress(name, each)
     kept = best(tried)
     state.tune(manifest, kept)
-    each = [
-        {"threads": t.threads, "row_us": round(t.row_us, 1), "cpu_us": round(t.cpu_us, 1), "place": t.place}
-        for t in tried
-    ]
-    return {"pipeline": name, "manifest": manifest, "threads": kept.threads, "tried": each}
+    said = {"pipeline": name, "manifest": manifest}
+    settings = {"threads": kept.threads, "replicas": kept.replicas, "at_once": kept.at_once}
+    return {**said, **settings, "tried": list(map(_figures, tried))}
+
+
+def _figures(tried: Try) -> dict[str, Any]:
+    return {
+        **asdict(tried.setting),
+        "row_us": round(tried.row_us, 1),
+        "cpu_us": round(tried.cpu_us, 1),
+        "per_s": round(tried.per_s, 1),
+        "processes_mib": round(tried.processes_mib, 1),
+        "place": tried.place,
+    }
+
+
+def _show_progress(name: str, tried: Try) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"{name}: {tried.setting} gives {tried.per_s:.0f} requests a second", err=True)
+
+
+_HEAD = ("threads", "replicas", "at once", "µs a row", "µs of CPU", "requests/s", "MiB of processes", "answered in")
 
 
 def _told(found: dict[str, Any]) -> str:
-    lines = [f"pipeline    {found['pipeline']}: {found['threads']} threads are kept"]
-    for each in found["tried"]:
-        lines.append(
-            f"            {each['threads']} threads: {each['row_us']} µs a row, {each['cpu_us']} µs of CPU, "
-            f"answered in {'the ' if each['place'] == 'serving thread' else 'a '}{each['place']}"
+    kept = tuple(found[name] for name in ("threads", "replicas", "at_once"))
+    rows = [
+        (
+            *map(str, (each["threads"], each["replicas"], each["at_once"], each["row_us"], each["cpu_us"])),
+            *map(str, (each["per_s"], each["processes_mib"])),
+            each["place"] + ("  <- kept" if (each["threads"], each["replicas"], each["at_once"]) == kept else ""),
         )
-    return "\n".join(lines)
+        for each in found["tried"]
+    ]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    lines = [
+        "  ".join((*(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]))
+        for row in (_HEAD, *rows)
+    ]
+    return "\n".join([f"pipeline {found['pipeline']}", *lines])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -11,17 +13,22 @@ from werkzeug.exceptions import HTTPException
 from edge_agent.doors import house, wallaroo
 from edge_agent.doors.seam import Answer, Call, Route, error_body, refusal, request_id_of, respond, settle
 from edge_agent.doors.table import TABLE
+from edge_agent.events import event
 from edge_agent.metrics import Metrics
 from edge_agent.serving import Serving
+from edge_agent.trace_context import read_trace
 from edgepack.errors import BadInput, EdgepackError
+
+access_log = logging.getLogger("edgepack.access")
 
 
 def make_app(serving: Serving, metrics: Metrics | None = None) -> Flask:
     """Put the doors before what is served. The app holds nothing itself."""
     app = Flask("edge_agent", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
-    app.url_map.strict_slashes = False
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False  # no redirects: a path is a route or is none
     metrics = metrics or Metrics()
+    serving.tally = metrics.tally
     app.before_request(_take_request_id)
     app.after_request(_give_request_id)
     app.register_error_handler(HTTPException, _http_refused)
@@ -34,22 +41,27 @@ def make_app(serving: Serving, metrics: Metrics | None = None) -> Flask:
 
 def _add_routes(app: Flask, serving: Serving, metrics: Metrics) -> None:
     """Every line of the table as a Flask route, for servers that do not look into the table themselves."""
+    lock = threading.Lock()
     for number, route in enumerate(TABLE.routes):
         path = route.pattern.replace("{", "<").replace("}", ">")
-        app.add_url_rule(path, f"table-{number}", _view(route, serving, metrics), methods=[route.method])
+        app.add_url_rule(path, f"table-{number}", _view(route, serving, metrics, lock), methods=[route.method])
 
 
-def _view(route: Route, serving: Serving, metrics: Metrics) -> Callable[..., Response]:
+def _view(route: Route, serving: Serving, metrics: Metrics, lock: threading.Lock) -> Callable[..., Response]:
     def view(**params: str) -> Response:
         call = Call(request.method, request.path, request.query_string.decode("latin-1"), {}, b"", g.request_id)
         call.headers = {name.lower(): value for name, value in request.headers.items()}
+        call.trace = read_trace(call.headers)
         try:
             call.body = read_body()
             answer = settle(route, call, respond(route, serving, call, params))
         except EdgepackError as error:
-            answer = refusal(error, route.error_body)
+            answer = refusal(error, route.error_body, call.request_id)
         if route.counted:
-            metrics.observe(call.pipeline, answer.status, call.rows, time.perf_counter() - call.started)
+            with lock:
+                metrics.observe(route, call, answer.status)
+        if call.trace is not None:
+            answer.headers = (*answer.headers, *call.trace.headers)
         return _response(answer)
 
     return view
@@ -74,16 +86,22 @@ def _response(answer: Answer) -> Response:
 
 
 def _take_request_id() -> None:
+    g.started_ns = time.perf_counter_ns()
     g.request_id = request_id_of(request.headers.get("X-Request-Id"))
 
 
 def _give_request_id(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.get("request_id") or request_id_of(None)
+    if access_log.isEnabledFor(logging.INFO):
+        took_ms = round((time.perf_counter_ns() - g.started_ns) / 1e6, 3)
+        route = request.url_rule.rule if request.url_rule else ""
+        fields = {"request_id": g.request_id, "method": request.method, "route": route, "code": response.status_code}
+        event(access_log, "request", **fields, took_ms=took_ms)
     return response
 
 
 def _refused(error: Exception) -> Response:
-    return _response(refusal(error))
+    return _response(refusal(error, request_id=g.get("request_id", "")))
 
 
 def _http_refused(error: HTTPException) -> Response:

@@ -7,10 +7,9 @@ import zlib
 from dataclasses import replace
 
 from edge_agent.doors.seam import Answer, BodyTooLarge, Call
+from edge_agent.http1 import size_of
 from edge_agent.inference import WrongMediaType
 from edgepack.errors import BadInput
-
-MOST_BYTES = 64 << 20  # unpacked
 
 _GZIP, _ZLIB, _BARE = 31, 15, -15  # zlib's window bits
 _FAST = 1  # level: a device's CPU is worth more than bytes on a local network
@@ -27,11 +26,11 @@ def body_of(call: Call) -> bytes | bytearray:
     bits = _GZIP if coding != "deflate" else _ZLIB if call.body[:1] and call.body[0] & 0x0F == zlib.DEFLATED else _BARE
     unpacker = zlib.decompressobj(bits)
     try:
-        body = unpacker.decompress(call.body, MOST_BYTES)
+        body = unpacker.decompress(call.body, call.most_bytes)
     except zlib.error as error:
         raise BadInput(f"the body is not {coding}: {error}", field="Content-Encoding") from error
     if unpacker.unconsumed_tail:
-        raise BodyTooLarge(f"the body unpacks to more than {MOST_BYTES >> 20} MiB: send fewer rows at once")
+        raise BodyTooLarge(f"the body unpacks to more than {size_of(call.most_bytes)}: send fewer rows at once")
     if not unpacker.eof:
         raise BadInput(f"the body is cut short: its {coding} stream does not end", field="Content-Encoding")
     return body

@@ -7,27 +7,33 @@ or not; every other pipeline by rows. Errors are `{"error"}`; health bodies are 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import orjson
 
+from columns.columns import Columns
 from columns.oip import InferRequest, decode_request, encode_response
-from columns.oip_columns import describe, from_columns, to_columns
+from columns.oip_columns import from_columns, to_columns
 from columns.oip_tensors import Tensor, check_head, from_raw
 from edge_agent import inference
 from edge_agent.doors.compression import body_of, packed
+from edge_agent.doors.oip_model import configuration, statistics
+from edge_agent.doors.oip_tensors import inputs_of, outputs_of, platform_of
 from edge_agent.doors.seam import Answer, Buffer, Call, Door, Route
-from edge_agent.doors.versions import check_version
-from edge_agent.serving import ActivePipeline, NotServed, Serving
-from edge_agent.tensor_inference import infer_tensors, is_row_by_row
+from edge_agent.doors.versions import check_version, versions_of
+from edge_agent.serving import ActivePipeline, NotAllowed, Serving
+from edge_agent.tensor_inference import checked, infer_tensors, is_row_by_row, row_of
+from edge_agent.track import Trail
 from edgepack import __version__
 from edgepack.errors import BadInput
-from runtimes.protocol import TensorField
 
 BINARY = "application/octet-stream"
 JSON_SIZE = "Inference-Header-Content-Length"
 
-_EXTENSIONS = ["binary_tensor_data", "model_repository"]
+_EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
 
 
 def infer(serving: Serving, call: Call, pipeline: str, version: str | None = None) -> Answer:
@@ -38,15 +44,39 @@ def infer(serving: Serving, call: Call, pipeline: str, version: str | None = Non
         check_version(active, version)
         call.check_deadline()
         request = _request(active, call, body_of(call))
-        wanted = request.wanted(active.loaded.output.names)
+        request.wanted(active.loaded.output.names)  # refuses what is not there before the model runs
         outputs = _outputs(active, call, request, time.perf_counter_ns() - start)
-    chosen = {tensor.name: tensor for tensor in outputs}
-    body, size = encode_response(
-        active.name, active.version, request.id, ((chosen[name], raw) for name, raw in wanted.items())
-    )
+        if call.wants_trail:
+            call.trail = _trail(active, call, request, outputs)
+    body, size = _response(active, request, outputs)
     if size is None:
         return packed(call, Answer(body))
     return packed(call, Answer(body, BINARY, headers=((JSON_SIZE, str(size)),)))
+
+
+def _response(active: ActivePipeline, request: InferRequest, outputs: list[Tensor]) -> tuple[bytes, int | None]:
+    chosen = {tensor.name: tensor for tensor in outputs}
+    wanted = request.wanted(active.loaded.output.names)
+    return encode_response(
+        active.name, active.version, request.id, ((chosen[name], raw) for name, raw in wanted.items())
+    )
+
+
+def _trail(active: ActivePipeline, call: Call, request: InferRequest, outputs: list[Tensor]) -> Trail | None:
+    engine = active.loaded.tensors
+    if engine is None:
+        return None
+    inputs = checked(active, engine, request.tensors)
+    row = row_of(active, inputs, {tensor.name: tensor.array for tensor in outputs}, (0, 0))
+
+    def encode(row: Columns) -> bytes:
+        shaped = [replace(each, array=row.arrays[f"out.{each.name}"].reshape(each.array.shape)) for each in outputs]
+        return _response(active, request, shaped)[0]
+
+    def decode(body: bytes) -> Mapping[str, np.ndarray]:
+        return checked(active, engine, _request(active, call, body).tensors)
+
+    return Trail(active, inputs, decode, row, encode)
 
 
 def error_body(code: int, message: str) -> bytes:
@@ -65,7 +95,7 @@ def _request(active: ActivePipeline, call: Call, body: Buffer) -> InferRequest:
 
 def _bare(active: ActivePipeline, body: memoryview) -> InferRequest:
     """A body without JSON: the only input's raw elements; its last free axis takes what there is."""
-    inputs = _inputs(active)
+    inputs = inputs_of(active)
     if len(inputs) != 1:
         raise BadInput(f"a body without JSON is for models of one input, this one has {len(inputs)}")
     name, datatype, shape = inputs[0]["name"], inputs[0]["datatype"], inputs[0]["shape"]
@@ -122,10 +152,10 @@ def model(serving: Serving, call: Call, pipeline: str, version: str | None = Non
         return _json(
             {
                 "name": active.name,
-                "versions": [active.version],
-                "platform": _platform(active),
-                "inputs": _inputs(active),
-                "outputs": _sides(active)[1],
+                "versions": versions_of(active),
+                "platform": platform_of(active),
+                "inputs": inputs_of(active),
+                "outputs": outputs_of(active),
             }
         )
 
@@ -137,49 +167,62 @@ def model_ready(serving: Serving, call: Call, pipeline: str, version: str | None
         return _json({"name": active.name, "ready": True})
 
 
+def model_config(serving: Serving, call: Call, pipeline: str, version: str | None = None) -> Answer:
+    """`GET /v2/models/{pipeline}[/versions/{version}]/config`."""
+    with serving.lease(pipeline) as active:
+        check_version(active, version)
+        return _json(configuration(active))
+
+
+def model_stats(serving: Serving, call: Call, pipeline: str | None = None, version: str | None = None) -> Answer:
+    """`GET /v2/models[/{pipeline}[/versions/{version}]]/stats`."""
+    if pipeline is None:
+        chosen = serving.pipelines
+    else:
+        with serving.lease(pipeline) as active:
+            check_version(active, version)
+            chosen = [active]
+    return _json({"model_stats": [statistics(each, serving.tally(each.name)) for each in chosen]})
+
+
 def index(serving: Serving, call: Call) -> Answer:
-    """`POST /v2/repository/index`."""
-    return _json([{"name": p.name, "version": p.version, "state": "READY", "reason": ""} for p in serving.pipelines])
+    """`POST /v2/repository/index`; with `{"ready": true}` only what is ready."""
+    ready = [{"name": p.name, "version": p.version, "state": "READY", "reason": ""} for p in serving.pipelines]
+    others = [] if _asks_for_ready(call.body) else serving.unloaded
+    return _json([*ready, *({"name": name, "state": "UNAVAILABLE", "reason": "unloaded"} for name in others)])
 
 
 def load(serving: Serving, call: Call, pipeline: str) -> Answer:
     """`POST /v2/repository/models/{pipeline}/load`: done already where the agent has it."""
-    with serving.lease(pipeline):
-        return _json({})
+    if serving.control is not None:
+        serving.control.load(pipeline)
+    else:
+        with serving.lease(pipeline):
+            pass  # it answers; what does not is refused as everywhere else
+    return _json({})
 
 
 def unload(serving: Serving, call: Call, pipeline: str) -> Answer:
-    """`POST /v2/repository/models/{pipeline}/unload`: refused, as whoever deploys decides what a device serves."""
-    if pipeline not in serving.names:
-        raise NotServed(f"pipeline '{pipeline[:100]}' is not served here", field="pipeline")
-    raise BadInput(f"pipeline '{pipeline}' stays loaded: the hub, or who started the agent, decides what it serves")
+    """`POST /v2/repository/models/{pipeline}/unload`."""
+    if pipeline in serving.unloaded:
+        return _json({})
+    with serving.lease(pipeline):
+        control = serving.control
+    if control is None:
+        raise NotAllowed(
+            f"pipeline '{pipeline}' stays loaded: the hub, or who started the agent, decides what it serves; "
+            "EDGEPACK_MODEL_CONTROL=explicit leaves it to clients"
+        )
+    control.unload(pipeline)
+    return _json({})
 
 
-def _inputs(active: ActivePipeline) -> list[dict[str, Any]]:
-    return _sides(active)[0]
-
-
-def _sides(active: ActivePipeline) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Inputs and outputs as metadata lists them: the engine's own tensors, or the fields' as rows."""
-    engine, rows = active.loaded.tensors, (describe(active.loaded.input), describe(active.loaded.output))
-    if engine is None:
-        return rows
-    sides = engine.tensor_inputs, engine.tensor_outputs
-    found = [
-        [_described(field, each) for field, each in zip(side, like, strict=True)]
-        for side, like in zip(sides, rows, strict=True)
-    ]
-    return found[0], found[1]
-
-
-def _described(field: TensorField, like: dict[str, Any]) -> dict[str, Any]:
-    shape = like["shape"] if field.shape is None else [-1 if size is None else size for size in field.shape]
-    return {"name": field.name, "datatype": field.datatype, "shape": shape}
-
-
-def _platform(active: ActivePipeline) -> str:
-    steps = active.loaded.spec.steps
-    return f"{steps[0].runtime}_{steps[0].runtime}v1" if active.loaded.tensors is not None else "edgepack_pipeline"
+def _asks_for_ready(body: Buffer) -> bool:
+    try:
+        said = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"the body is not JSON: {error}") from error
+    return isinstance(said, dict) and said.get("ready") is True
 
 
 def _json(value: Any, status: int = 200) -> Answer:
@@ -192,15 +235,19 @@ def _routes() -> list[Route]:
         ("GET", "/v2/health/live", live),
         ("GET", "/v2/health/ready", ready),
         ("GET", "/v2/models", models),
+        ("GET", "/v2/models/stats", model_stats),
         ("POST", "/v2/repository/index", index),
-        ("POST", "/v2/repository/models/{pipeline}/load", load),
-        ("POST", "/v2/repository/models/{pipeline}/unload", unload),
     ]
     for path in ("/v2/models/{pipeline}", "/v2/models/{pipeline}/versions/{version}"):
         asked += [("GET", path, model), ("GET", path + "/ready", model_ready)]
+        asked += [("GET", path + "/config", model_config), ("GET", path + "/stats", model_stats)]
     about = [Route(method, path, door, error_body, "inline", counted=False) for method, path, door in asked]
     paths = ("/v2/models/{pipeline}/infer", "/v2/models/{pipeline}/versions/{version}/infer")
-    return [*(Route("POST", path, infer, error_body) for path in paths), *about]
+    controlled = [
+        Route("POST", f"/v2/repository/models/{{pipeline}}/{door.__name__}", door, error_body, "in_thread", False)
+        for door in (load, unload)
+    ]
+    return [*(Route("POST", path, infer, error_body) for path in paths), *about, *controlled]
 
 
 ROUTES = tuple(_routes())

@@ -31,7 +31,7 @@ def document(serving: Serving) -> dict[str, Any]:
             "/logs": _logs(),
             **_other_doors(serving),
             "/healthz": _get("Whether the agent lives"),
-            "/readyz": _get("Whether every pipeline is loaded", {"503": _error("Not yet")}),
+            "/readyz": _get("Whether every pipeline is loaded", {"503": _said("Not yet, and why")}),
             "/metrics": {"get": {"summary": "Prometheus figures", "responses": {"200": {"description": "Text"}}}},
             "/": _get("A status page for browsers, or that the agent lives"),
         },
@@ -87,7 +87,7 @@ def _other_doors(serving: Serving) -> dict[str, Any]:
             "parameters": [{"name": n, "in": "path", "required": True, "schema": parts[n]} for n in names],
             "responses": {
                 "200": {"description": "As the protocol says", "content": {JSON: {"schema": {}}, **octets}},
-                **{status: {"description": words} for status, words in _REFUSED.items()},
+                **{status: _said(words) for status, words in _refusals_of(route.pattern).items()},
             },
         }
         if route.method == "POST":
@@ -106,6 +106,11 @@ _REFUSED = {
 }
 
 
+def _refusals_of(pattern: str) -> dict[str, str]:
+    is_for_clients = not pattern.endswith(("/load", "/unload"))
+    return _REFUSED if is_for_clients else {**_REFUSED, "403": "Whoever runs the agent decides what it serves"}
+
+
 def _logs() -> dict[str, Any]:
     count = {"type": "integer", "minimum": 0}
     parameters = [
@@ -117,12 +122,18 @@ def _logs() -> dict[str, Any]:
         _SEPARATOR,
     ]
     answer = {"description": "Every row kept, oldest first", "content": {JSON: {"schema": {"type": "array"}}}}
-    return {"post": {"summary": "The inference log", "parameters": parameters, "responses": {"200": answer}}}
+    refused = {status: _error(_REFUSED[status]) for status in ("400", "404", "503")}
+    responses = {"200": answer, **refused}
+    return {"post": {"summary": "The inference log", "parameters": parameters, "responses": responses}}
 
 
 def _get(summary: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    answer = {"description": summary, "content": {JSON: {"schema": {"type": "object"}}}}
-    return {"get": {"summary": summary, "responses": {"200": answer, **(more or {})}}}
+    return {"get": {"summary": summary, "responses": {"200": _said(summary), **(more or {})}}}
+
+
+def _said(words: str) -> dict[str, Any]:
+    """An answer that is some JSON object."""
+    return {"description": words, "content": {JSON: {"schema": {"type": "object"}}}}
 
 
 def _error(words: str) -> dict[str, Any]:

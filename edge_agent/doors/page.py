@@ -25,10 +25,11 @@ _FIGURES = {
     "rate": "requests a second",
     "median": "median",
     "p99": "99 of 100 within",
+    "failed": "requests refused or failed",
     "requests": "requests",
     "rows": "rows",
-    "pending": "rows to send home",
-    "dropped": "rows dropped",
+    "pending": "rows not sent home yet",
+    "dropped": "log rows dropped",
 }
 
 _PARTS = Path(__file__).parent / "status_page"  # page.html (Jinja), style.css, script.js

@@ -12,28 +12,38 @@ Rules for a door:
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from random import getrandbits
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl
 
 import orjson
 
+from edge_agent.events import event
 from edge_agent.inference import JSON, WrongMediaType
-from edge_agent.serving import Kept, Late, NotServed, Serving
+from edge_agent.serving import Kept, Late, NotAllowed, NotServed, Serving
+from edge_agent.stages import Stages
+from edge_agent.trace_context import TraceContext
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed, Unreachable
+
+if TYPE_CHECKING:
+    from edge_agent.track import Trail
 
 log = logging.getLogger("edgepack.agent")
 
 Buffer = bytes | bytearray | memoryview
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ID_START = str(uuid.UUID(int=getrandbits(128), version=4)).encode()[:24]
+_IDS = itertools.count(getrandbits(47))  # 12 digits hold 48 bits
 
 
 class BodyTooLarge(BadInput):
@@ -74,12 +84,18 @@ class Call:
     headers: Mapping[str, str]
     body: bytes | bytearray
     request_id: str
-    started: float = field(default_factory=time.perf_counter)
+    started_ns: int = field(default_factory=time.perf_counter_ns)
     deadline: float = math.inf  # of time.monotonic(): nothing is run or logged for this call afterwards
     is_busy: bool = False  # others wait behind this one: what nobody waits for (shadow models) is left out
     pipeline: str = ""  # for the figures; empty where none was found
     rows: int = 0
     logged: list[Kept] = field(default_factory=list)
+    wants_trail: bool = False  # requests like this one come again and again: say how they could be answered sooner
+    trail: Trail | None = None
+    trace: TraceContext | None = None
+    stages: Stages | None = None  # where rows were answered
+    answered_ns: int = 0  # when the answer was made
+    most_bytes: int = 64 << 20  # of a body, unpacked
 
     @property
     def args(self) -> Query:
@@ -134,6 +150,11 @@ class Route:
     runs: Literal["by_pace", "inline", "in_thread"] = "by_pace"
     counted: bool = True  # in the figures, as an inference request
 
+    @cached_property
+    def protocol(self) -> str:
+        """The door's name in figures and logs: that of its module."""
+        return self.door.__module__.rpartition(".")[2]
+
 
 class Table:
     """All routes, found by method and path."""
@@ -164,6 +185,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 _STATUS: tuple[tuple[type[EdgepackError], int], ...] = (
     (NotServed, 404),
+    (NotAllowed, 403),
     (WrongMediaType, 415),
     (BodyTooLarge, 413),
     (BadInput, 400),
@@ -177,27 +199,29 @@ def status_of(error: EdgepackError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def refusal(error: Exception, body: ErrorBody = error_body) -> Answer:
-    """The answer to a request that ended with an error, whichever it is."""
+def refusal(error: Exception, body: ErrorBody = error_body, request_id: str = "") -> Answer:
+    """The answer to a request that ended with an error, whichever it is. What is our fault is logged, by request."""
     if isinstance(error, EdgepackError):
         status = status_of(error)
         if status == 500:
-            log.error("request failed: %s", error)
+            event(log, "request failed", level=logging.ERROR, request_id=request_id, error=error)
         after = ((("Retry-After", str(math.ceil(error.retry_after_s or 1))),)) if isinstance(error, Unreachable) else ()
         return Answer(body(status, str(error)), JSON, status, after)
     if isinstance(error, MemoryError):
         words = "not enough memory for this request: send fewer rows at once"
         return Answer(body(503, words), JSON, 503, (("Retry-After", "5"),))
-    log.error("fault of ours", exc_info=error)
+    log.error("fault of ours", exc_info=error, extra={"fields": {"request_id": request_id}})
     return Answer(body(500, f"fault of ours: {type(error).__name__}; the agent's log says more"), JSON, 500)
 
 
 def respond(route: Route, serving: Serving, call: Call, params: Mapping[str, str]) -> Answer:
     """Call a route's door. Never raises: what goes wrong is an answer too."""
     try:
-        return route.door(serving, call, **params)
+        answer = route.door(serving, call, **params)
     except Exception as error:  # noqa: BLE001 - the last one who can answer the client
-        return refusal(error, route.error_body)
+        return refusal(error, route.error_body, call.request_id)
+    call.answered_ns = time.perf_counter_ns()
+    return answer
 
 
 def settle(route: Route, call: Call, answer: Answer) -> Answer:
@@ -206,16 +230,15 @@ def settle(route: Route, call: Call, answer: Answer) -> Answer:
         for kept in call.logged:
             kept.wait()
     except Exception as error:  # noqa: BLE001 - as above
-        return refusal(error, route.error_body)
+        return refusal(error, route.error_body, call.request_id)
     return answer
 
 
 def request_id_of(given: str | None) -> str:
     """The client's request id where it can be one, else a new one."""
-    return given if given and _REQUEST_ID.fullmatch(given) else _new_id()
+    return given if given and _REQUEST_ID.fullmatch(given) else next_request_id().decode()
 
 
-def _new_id() -> str:
-    """A random UUID (version 4), in a fifth of the time of `uuid.uuid4`: it names a request and guards nothing."""
-    digits = f"{getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+def next_request_id() -> bytes:
+    """A new id in the form of a random UUID: a process draws its first, and counts on. It names, and guards nothing."""
+    return b"%b%012x" % (_ID_START, next(_IDS))

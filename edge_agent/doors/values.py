@@ -1,7 +1,7 @@
 """Any JSON, or bytes, to a pipeline and back: what `/predict`, `format=wallaroo` and KServe v1 have in common.
 
-A pipeline whose only input is `json: string` takes the body as one value (`columns.json_value`), whatever it is. For
-all others the body's shape says how its rows are meant, and the answer has the same.
+A pipeline whose first step has no schema takes the body as one value (`columns.json_value`), JSON or bytes, whatever it
+is. For all others the body's shape says how its rows are meant, and the answer has the same.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def infer_value(active: ActivePipeline, call: Call, body: Buffer, *, is_json: bo
 
     def read(schema: Schema) -> Columns:
         nonlocal shape
+        if active.loaded.takes_any:
+            return one_value(body, is_json=is_json)
         if schema in (JSON_VALUE, BYTES_VALUE):
             return _value(schema, body, is_json=is_json)
         if not is_json:

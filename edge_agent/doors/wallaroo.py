@@ -19,8 +19,9 @@ from columns.schema import Schema
 from edge_agent import inference
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.seam import Answer, Call, Query, Route
-from edge_agent.doors.values import infer_value
+from edge_agent.doors.values import OCTETS, infer_value
 from edge_agent.serving import ActivePipeline, Serving
+from edge_agent.track import Trail
 from edgepack.errors import BadInput
 
 CUSTOM_JSON = "format=wallaroo"  # any JSON: answered by the outputs alone
@@ -72,10 +73,25 @@ def infer(serving: Serving, call: Call, pipeline: str | None = None) -> Answer:
         call.pipeline = active.name
         wanted.check(active)
         body = body_of(call)
-        if CUSTOM_JSON in said.lower():
-            return packed(call, Answer(*infer_value(active, call, body, is_json=True)))
+        is_bytes = OCTETS in said.lower() and active.loaded.takes_any
+        if is_bytes or CUSTOM_JSON in said.lower():
+            return packed(call, Answer(*infer_value(active, call, body, is_json=not is_bytes)))
         result = inference.infer(active, call, lambda schema: inference.decode(body, said, schema))
+    if call.wants_trail and result.rows == 1:
+        call.trail = _trail(active, call, result)
     return packed(call, Answer(*inference.encode(wanted.on(result), call.header("accept"), wanted.separator)))
+
+
+def _trail(active: ActivePipeline, call: Call, result: Columns) -> Trail:
+    wanted, accept, said = focus_of(call.query), call.header("accept"), call.header("content-type")
+    schema = active.loaded.input
+    return Trail(
+        active,
+        {name: result.arrays[f"in.{name}"] for name in schema.names},
+        lambda body: inference.decode(body, said, schema).arrays,
+        result,
+        lambda row: inference.encode(wanted.on(row), accept, wanted.separator)[0],
+    )
 
 
 ROUTES = (Route("POST", "/infer", infer), Route("POST", "/pipelines/{pipeline}", infer))
@@ -119,7 +135,9 @@ def _logs(serving: Serving) -> Response:
 
 def _logged_names(pipelines: list[ActivePipeline]) -> list[str]:
     """The columns that rows of these pipelines may have in the log; not every row has all."""
-    names = [f"metadata.{name}" for name in ("request_id", "pipeline", "bundle", "seq", "epoch", "shapes")]
+    names = [
+        f"metadata.{name}" for name in ("request_id", "pipeline", "bundle", "seq", "epoch", "shapes", "traceparent")
+    ]
     for pipeline in pipelines:
         names += pipeline.result_schema.names
         for step in pipeline.loaded.spec.steps:

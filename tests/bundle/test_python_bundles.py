@@ -58,6 +58,21 @@ def test_each_target_has_the_same_spec_and_its_own_wheels(tmp_path):
     assert arm.blobs["models/prepare/step.py"] is x86.blobs["models/prepare/step.py"]
 
 
+def test_a_target_whose_base_has_another_python_has_a_spec_of_its_own(tmp_path):
+    """What both have, models and golden rows, they still share."""
+    (tmp_path / "step.py").write_bytes(b"")
+    workers = {X86: "3.11", ARM: "3.10"}
+    specs = {
+        target: PipelineSpec("demo", [step(worker=WorkerSpec("step", python))]) for target, python in workers.items()
+    }
+    index = pack(specs, {"models/prepare/step.py": tmp_path / "step.py"}, b"[]", workers)
+    arm, x86 = bundles(index)
+    assert [each.spec.steps[0].worker.python for each in (arm, x86)] == ["3.10", "3.11"]
+    assert arm.image.layers == x86.image.layers
+    same = pack({**specs, ARM: specs[X86]}, {"models/prepare/step.py": tmp_path / "step.py"}, b"[]", workers)
+    assert same.images[1].digest == x86.digest and same.images[0].digest != arm.digest
+
+
 def test_a_model_may_be_a_folder_with_a_digest_over_its_files(tmp_path):
     sha256 = folder_sha256({name: Digest.of(data) for name, data in FILES.items()})
     bundle = bundles(packed(tmp_path, step(sha256=sha256)))[1]

@@ -18,6 +18,7 @@ CLIENTS = {
     "triton": ("tritonclient[http]==2.73.0", "ml_dtypes==0.5.4"),
     "kserve": ("kserve==0.21.0",),
     "wallaroo": ("wallaroo==2026.1.3",),
+    "schemathesis": ("schemathesis==4.32.5",),
 }
 
 

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from bundle.pipeline import LogPolicy
+from edge_agent.agent import Agent
+from edge_agent.config import Config
 from edge_agent.serving import ActivePipeline
 from edge_agent.spool import Spool
 from runtimes.pipeline import LoadedPipeline
 from tests.clients.environments import run_client
 from tests.edge_agent.served import ARROW, VERSION, Front, Served
 from tests.edge_agent.test_oip import ELEMENTS, identity, kind
+from tests.edge_agent.test_predict import Echo
+from tests.edge_agent.test_repository import native_layout
 from tests.edge_agent.test_split import routed
 from tests.edge_agent.test_wallaroo_sdk import arrow_file
 from tests.runtimes.models import bundle_folder, linear
@@ -32,16 +37,20 @@ def served(tmp_path):
         yield served
 
 
-def add_split(served):
-    """`split`: two equal models and a shadow."""
-    models = {f"{name}.onnx": linear(factor=2.0) for name in ("a", "b", "c")}
-    steps = [routed(["a", "b", "c"], {"a": 1, "b": 1}, ["c"])]
-    folder = bundle_folder(
-        served.root / "split", models, steps, b'[{"in.x": [1, 2, 3]}]', name="split", validations=HIGH
-    )
-    served.spools["split"] = spool = Spool(served.root / "spool" / "split", LogPolicy(), "line-4")
+def add_routed(served, name, models, *routing):
+    """A pipeline of several equal models in one step."""
+    files = {f"{model}.onnx": linear(factor=2.0) for model in models}
+    golden = b'[{"in.x": [1, 2, 3]}]'
+    folder = bundle_folder(served.root / name, files, [routed(*routing)], golden, name=name, validations=HIGH)
+    served.spools[name] = spool = Spool(served.root / "spool" / name, LogPolicy(), "line-4")
     loaded = LoadedPipeline.open(folder)
-    served.serving.switch("split", ActivePipeline("split", VERSION, f"sha256:{folder.name}", loaded, spool, "line-4"))
+    served.serving.switch(name, ActivePipeline(name, VERSION, f"sha256:{folder.name}", loaded, spool, "line-4"))
+
+
+def add_free(served):
+    """`free`: a step without schema; it gives back the value it takes, in a list."""
+    active = served.add("free")
+    served.serving.switch("free", replace(active, loaded=LoadedPipeline(active.loaded.bundle, [Echo()])))
 
 
 def test_tritonclient_asks_everything_of_the_open_inference_protocol(served):
@@ -53,13 +62,26 @@ def test_tritonclient_asks_everything_of_the_open_inference_protocol(served):
     assert "has shape [2, 2], expected [-1, 3]" in said
 
 
+def test_tritonclient_loads_and_unloads_where_the_agent_is_told_that_clients_may(tmp_path):
+    config = Config(data=tmp_path / "data", model_control="explicit")
+    with Agent.open(config) as agent:
+        agent.begin([native_layout(tmp_path)], strict=True)
+        with Front().server(agent.serving) as server:
+            run_client("triton", "use_triton_repository.py", server.url.removeprefix("http://"))
+
+
 def test_kserves_client_passes_with_both_protocols(served):
     run_client("kserve", "use_kserve.py", served.url)
 
 
 def test_wallaroos_sdk_infers_in_all_of_its_ways(served, tmp_path):
-    add_split(served)
+    add_routed(served, "split", "abc", ["a", "b", "c"], {"a": 1, "b": 1}, ["c"])
+    add_routed(served, "shadow", ["main", "next"], ["next"], None, ["next"])
+    add_free(served)
     run_client("wallaroo", "use_wallaroo.py", served.url, str(tmp_path))
+    rows = served.post("/logs?pipeline=shadow").json()
+    assert rows[0]["out_next"] == rows[0]["out"] == {"y": [12.0]}
+    assert json.loads(served.post("/logs?pipeline=free").json()[0]["in"]["json"]) == {"any": [1, {"deep": None}]}
 
 
 @pytest.mark.parametrize(

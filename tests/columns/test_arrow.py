@@ -222,3 +222,18 @@ def test_a_missing_pyarrow_says_what_to_install():
         else:
             raise AssertionError
     """)
+
+
+@pytest.mark.parametrize(
+    "array, type_, expected",
+    [
+        (pa.nulls(2), "int32?", [None, None]),
+        (pa.nulls(2), "list<float32>?", [None, None]),
+        (pa.array([[None], []]), "list<float32?>", [[None], []]),
+        (pa.array([[None], None]), "list<float32?>?", [[None], None]),
+    ],
+)
+def test_nulls_alone_have_the_type_of_their_field(array, type_, expected):
+    """pandas and Arrow give such a column no type: the schema does."""
+    found = decode_arrow(body({"v": array, "w": [1.0, 2.0]}), Schema.parse({"v": type_, "w": "float64"}))
+    assert found["v"].tolist() == expected and found["w"].tolist() == [1, 2]

@@ -8,8 +8,9 @@ import pytest
 from columns.arrow import encode_arrow
 from columns.columns import Columns, constant
 from columns.raw import encode_raw, join_raw
+from columns.records import encode_records
 from columns.schema import Schema
-from columns.templates import Templates
+from columns.templates import Stencil, Templates
 from columns.values import object_array
 
 SCHEMA = Schema.parse(
@@ -97,3 +98,26 @@ def test_the_number_of_templates_is_bounded():
         for seed in range(4):
             templates.encode(result(seed, request_id="x" * length, width=1 + seed % 3))
     assert len(templates._templates) <= 4 * 64
+
+
+VARYING = ("time", "in.x", "out.y")
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_stencil_filled_with_other_numbers_is_what_the_encoder_gives(encoder):
+    encode = ENCODERS[encoder]
+    stencil = Stencil.of(encode, result(1), VARYING)
+    other = Columns(SCHEMA, {**result(1).arrays, **{name: result(2).arrays[name] for name in VARYING}}, 1)
+    pieces = stencil.pieces.copy()
+    pieces[1::2] = [other.arrays[name].tobytes() for name in stencil.names]
+    assert set(stencil.names) == set(VARYING)
+    assert b"".join(pieces) == encode(other)
+
+
+def test_a_stencil_leaves_out_columns_that_are_not_written():
+    stencil = Stencil.of(lambda columns: ENCODERS["stream"](columns.select(["out.y", "time"])), result(1), VARYING)
+    assert set(stencil.names) == {"time", "out.y"}
+
+
+def test_numbers_written_as_text_have_no_stencil():
+    assert Stencil.of(encode_records, result(1), VARYING) is None

@@ -1,6 +1,7 @@
 """Group commit: many threads share a sync, each learns its own fate, and kill -9 takes no acknowledged row."""
 
 import errno
+import gc
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 
 from durable.group_commit import GroupCommit
 from durable.segment_log import LogStopped, SegmentLog
+from durable.sync_latency import SyncPace
 from tests.fakes.disk import MemoryDisk, Refusal
 from tests.fakes.log_history import FOLDER
 
@@ -257,4 +260,52 @@ def test_a_refusing_disk_is_told_to_those_who_left_a_callback():
                 entry.wait()
         else:
             assert entry.wait() > 0  # the next one finds the disk well again
+    commits.close()
+
+
+def test_a_disk_that_syncs_quickly_is_waited_for_in_place():
+    disk = MemoryDisk()
+    commits = GroupCommit(SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk))
+    for _ in range(SyncPace.TRUSTED):
+        commits.submit(b"row", 1)
+    entry = commits.enqueue([(b"at once", 1)])
+    commits.flush()
+    assert entry.done
+    assert commits._committer is None
+    for state in disk.crash_states(random.Random(1), 20):
+        log = SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=state)
+        found = [frame.payload for segment in log.segments() for frame in log.read(segment.number)]
+        assert found.count(b"at once") == 1
+
+
+def test_after_a_slow_sync_the_next_ones_are_waited_for_in_a_thread():
+    disk = SlowDisk()
+    commits = GroupCommit(SegmentLog.open(FOLDER, segment_bytes=1 << 16, disk=disk))
+    for _ in range(SyncPace.TRUSTED + 1):
+        commits.submit(b"row", 1)
+    entry, called = commits.enqueue([(b"row", 1)]), threading.Event()
+    entry.then(called.set)
+    commits.flush()
+    assert commits._committer is not None
+    assert called.wait(5)
+    commits.close()
+
+
+def test_a_callback_that_leads_back_to_its_entry_leaves_no_cycle(tmp_path):
+    class Waiting:
+        def __call__(self):
+            assert self.entry.done
+
+    commits, waiting = GroupCommit(SegmentLog.open(tmp_path / "log", segment_bytes=1 << 16)), Waiting()
+    commits.submit(b"first", 1)
+    gc.disable()
+    try:
+        waiting.entry = commits.enqueue([(b"row", 1)], sync=False)
+        waiting.entry.then(waiting)
+        commits.flush()
+        seen = weakref.ref(waiting)
+        del waiting
+        assert seen() is None
+    finally:
+        gc.enable()
     commits.close()

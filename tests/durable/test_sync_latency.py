@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from durable.disk import Disk
-from durable.sync_latency import measure_sync
+from durable.sync_latency import SyncPace, measure_sync
 
 
 class Broken(Disk):
@@ -34,3 +34,13 @@ def test_a_disk_that_fails_says_so_and_nothing_stays(tmp_path):
     with pytest.raises(OSError, match="input/output error"):
         measure_sync(tmp_path, disk=Broken())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_is_quick_after_many_quick_syncs_and_doubted_after_one_slow_one():
+    pace = SyncPace()
+    for _ in range(SyncPace.TRUSTED):
+        assert not pace.is_quick
+        pace.note(SyncPace.QUICK_S / 2)
+    assert pace.is_quick
+    pace.note(SyncPace.QUICK_S)
+    assert not pace.is_quick

@@ -13,7 +13,7 @@ import urllib3
 
 from arch.target import host_target
 from bundle.bundle import bundles, pack
-from bundle.pipeline import LogPolicy, PipelineSpec
+from bundle.pipeline import LogPolicy, PipelineSpec, Resources
 from edge_agent.enrol import enrol
 from edge_agent.folders import Folders
 from edge_agent.state import Enrolled, State
@@ -31,7 +31,14 @@ GOLDEN = b'[{"in.x": [1, 2, 3], "out.y": [%s]}]'
 
 
 def make_bundle(
-    folder: Path, name: str = "demo", factor: float = 2.0, *, right: bool = True, padding: int = 0
+    folder: Path,
+    name: str = "demo",
+    factor: float = 2.0,
+    *,
+    right: bool = True,
+    padding: int = 0,
+    log: LogPolicy | None = None,
+    resources: Resources | None = None,
 ) -> Index:
     """The index of a bundle that answers factor * sum(x); its golden rows agree only if it is `right`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +49,7 @@ def make_bundle(
         files["padding.bin"] = folder / "padding.bin"
         files["padding.bin"].write_bytes(bytes(range(256)) * (padding // 256))
     expected = str(6 * factor if right else 6 * factor + 1).encode()
-    spec = PipelineSpec(name, [step()], log=LogPolicy(max_bytes="16Mi"))
+    spec = PipelineSpec(name, [step()], log=log or LogPolicy(max_bytes="16Mi"), resources=resources or Resources())
     return pack(spec, files, GOLDEN % expected, [host_target()])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,21 @@ from tests.runtimes.models import bundle_folder, linear, step
 JSON = "application/json; format=pandas-records"
 ARROW = "application/vnd.apache.arrow.file"
 VERSION = "6d4d1e4c-3d39-5d6c-8b53-9f2f0a8f6c11"
+
+
+@contextmanager
+def refusing_syncs(spool: Spool) -> Iterator[None]:
+    """Have the disk under a log refuse every sync."""
+    good = spool._log._disk
+    bad = type("Bad", (type(good),), {})()
+
+    def refuse(handle: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    bad.sync = refuse
+    spool._log._disk = bad
+    yield
+    spool._log._disk = spool._log._sealer._disk = good
 
 
 class Front:

@@ -15,7 +15,6 @@ from bundle.bundle import bundles
 from bundle.golden import Comparison
 from bundle.store import faults
 from edge_agent.activate import ATTEMPTS, Activator, WrongAnswers
-from edge_agent.folders import Folders
 from edge_agent.imports import fitting_bundles, import_layout
 from edge_agent.state import Installed, State
 from edgepack.errors import BadInput, NotTrusted, RuntimeFailed
@@ -46,18 +45,6 @@ class Stage:
 
 def passed(folder):
     return Comparison(rows=1, max_abs=0.0, max_rel=0.0, label_flips=0, worst_row=None, passed=True, reason=None)
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return Folders(tmp_path / "data").make()
-
-
-@pytest.fixture
-def state(folders):
-    state = State.open(folders.state)
-    yield state
-    state.close()
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 import time
 
 import pytest
 
+from bundle.bundle import bundles
+from bundle.pipeline import Resources
 from edge_agent.activate import WrongAnswers
 from edge_agent.agent import Agent
 from edge_agent.config import Config
@@ -21,8 +21,8 @@ from edge_agent.status import read_status
 from edgepack.errors import BadInput, NotTrusted, RuntimeFailed
 from fleet.messages import Assignment
 from oci.layout import write_layout
+from tests.certificates import make_certificate
 from tests.edge_agent.real_hub import assigned, enrolled_folder, make_bundle, running_hub
-from tests.fakes.hub import FaultyLink
 
 ROW = b'[{"x": [1, 2, 3]}]'
 
@@ -36,13 +36,6 @@ def hub_folder(tmp_path_factory):
 def hub(hub_folder):
     with running_hub(hub_folder) as hub:
         yield hub
-
-
-@pytest.fixture
-def link(hub):
-    link = FaultyLink(hub.url)
-    yield link
-    link.close()
 
 
 @pytest.fixture
@@ -133,6 +126,24 @@ def test_a_bundle_that_answers_wrongly_leaves_the_previous_and_the_hub_learns_wh
         assert agent.state.quarantined()[assigned(bad).manifest].verdict == "failed"
         hub.assign(me, demo=good.digest)
         until(lambda: hub.report(me)["state"] == "active", "back on the good one")
+
+
+def test_a_bundle_that_does_not_fit_is_refused_before_its_model_comes_and_the_hub_learns_why(hub, device, tmp_path):
+    data, me = device
+    good = make_bundle(tmp_path / "b", factor=1.0)
+    large = make_bundle(tmp_path / "b", factor=4.0, resources=Resources(memory="900Ti"))
+    for index in (good, large):
+        hub.publish(index)
+    with running(data) as agent:
+        hub.assign(me, demo=good.digest)
+        until(serves(agent, good), "the good one serves")
+        hub.assign(me, demo=large.digest)
+        until(lambda: "does not fit this device" in str(hub.report(me)), "the hub knows why")
+        assert "[resources] memory is 900Ti, this device has" in str(hub.report(me))
+        assert answer(agent) == 6.0
+        layers = {layer.descriptor.digest for layer in bundles(large)[0].image.layers}
+        here = {f"sha256:{path.name}" for path in Folders(data).blobs.iterdir()}
+        assert layers - here, "the model of the large one was never pulled"
 
 
 def test_a_bundle_that_crashes_is_tried_three_times_and_the_hub_learns_of_the_last(hub, device, tmp_path):
@@ -230,25 +241,7 @@ def test_a_baked_bundle_serves_until_the_hub_assigns_something(hub, tmp_path):
 
 
 def test_a_hub_with_a_certificate_of_its_own_is_trusted_through_the_ca_given_at_enrolment(tmp_path):
-    if not (openssl := shutil.which("openssl")):
-        pytest.skip("openssl is not installed: it makes the certificate")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    names = ["-subj", "/CN=hub", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        str(key),
-        "-out",
-        str(cert),
-    ]
-    subprocess.run([*made, *names], check=True, capture_output=True)
+    cert, key = make_certificate(tmp_path)
     index, data = make_bundle(tmp_path / "b"), tmp_path / "data"
     with running_hub(tmp_path / "hub", (cert, key)) as hub:
         hub.publish(index)

@@ -50,7 +50,7 @@ def test_a_request_that_takes_too_long_gets_a_503_and_is_not_logged(served):
     slow.seconds = 0
     assert served.post(rows=ROWS).status_code == 200
     figures = served.get("/metrics").text
-    assert 'edgepack_requests_total{pipeline="demo",status="503"} 1' in figures
+    assert 'edgepack_requests_total{door="wallaroo",pipeline="demo",code="503"} 1' in figures
 
 
 def test_health_and_short_requests_are_not_held_up_by_a_slow_model(served):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
+from arch.facts import read_facts
 from arch.finding import are_well
 from arch.target import host_target
+from edge_agent.commands.doctor import told
 from edge_agent.config import Config, target_of
 from edge_agent.doctor import check_up
 from edgepack.errors import BadInput
+from tests.arch.test_facts import DRIVER, TEGRA, machine
 from tests.edge_agent.test_agent_commands import call
 
 
@@ -36,6 +40,51 @@ def test_a_provider_that_is_not_here_is_named_with_the_reason(tmp_path):
 def test_an_image_for_a_jetson_says_so_elsewhere(tmp_path):
     found = by_key(check_up(Config(tmp_path), {"EDGEPACK_L4T": "36.4"}))
     assert "the image is for L4T 36.4" in found["l4t"].description and not found["l4t"].passed
+
+
+JETSON = {
+    "proc/cpuinfo": "Features : fp asimd asimdhp asimddp\n",
+    "proc/meminfo": "MemTotal: 7802884 kB\n",
+    "proc/device-tree/model": "NVIDIA Jetson Orin Nano\0",
+    "dev/nvhost-gpu": "",
+    "dev/nvmap": "",
+    "etc/nv_tegra_release": TEGRA,
+}
+CARD = {"dev/nvidia0": "", "dev/nvidia1": "", "proc/driver/nvidia/version": DRIVER}
+ASKED = {"EDGEPACK_PROVIDERS": "CUDAExecutionProvider,CPUExecutionProvider"}
+
+
+def examined(tmp_path, files, environ, **changes):
+    """What doctor finds on a machine that is laid out in a folder."""
+    facts = dataclasses.replace(read_facts(machine(tmp_path / "root", files)), glibc="2.35")
+    if facts.nvidia and changes:
+        facts = dataclasses.replace(facts, nvidia=dataclasses.replace(facts.nvidia, **changes))
+    return check_up(Config(tmp_path / "data"), environ, facts=facts)
+
+
+def test_a_jetson_is_described_and_goes_with_its_image(tmp_path):
+    found = examined(tmp_path, JETSON, {"EDGEPACK_L4T": "36.4"})
+    assert by_key(found)["jetpack"].description == "6 (L4T 36.4.3)" and by_key(found)["jetpack"].passed
+    assert by_key(found)["l4t"].passed and by_key(found)["provider"].passed
+    assert "nvidia      nvhost-gpu, nvmap, driver not seen" in told(found)
+    assert "NVIDIA Jetson Orin Nano" in told(found) and "(asimd asimdhp asimddp)" in told(found)
+    said = found.to_dict()["facts"]
+    assert (said["jetpack"], said["nvidia"]["l4t"]) == ("6", "36.4.3")
+
+
+def test_a_jetson_with_jetpack_5_is_told_why_nothing_runs_there(tmp_path):
+    files = {**JETSON, "etc/nv_tegra_release": TEGRA.replace("R36", "R35")}
+    found = by_key(examined(tmp_path, files, {"EDGEPACK_L4T": "36.4"}))
+    assert "L4T 35.4.3 is JetPack 5: images are built for JetPack 6 and 7" in found["jetpack"].description
+    assert "build it on the base of this host's JetPack" in found["l4t"].description
+    assert not are_well(found.values())
+
+
+def test_a_card_is_described_with_its_driver_and_the_cuda_that_it_speaks(tmp_path):
+    found = examined(tmp_path, CARD, ASKED, cuda="12.8")
+    assert "nvidia      nvidia0, nvidia1, driver 580.95.05, CUDA up to 12.8" in told(found)
+    (skipped,) = [each for each in found.findings if not each.passed]
+    assert skipped.description == "CUDAExecutionProvider is not used: this onnxruntime was built without it"
 
 
 def test_a_full_disk_and_a_clock_that_was_never_set_are_said(tmp_path):

@@ -12,22 +12,10 @@ import pyarrow as pa
 import pytest
 
 from columns.arrow import decode_arrow
-from tests.edge_agent.served import ARROW, JSON, VERSION, Front, Served
+from tests.edge_agent.served import ARROW, JSON, VERSION
 from tests.runtimes.models import identity, linear, lookup
 
 ROWS = [{"x": [1, 2, 3]}, {"x": [0.5, 0, 0]}]
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
-def front(request):
-    """Every test of this module runs both ways: what a client sees must be the same."""
-    return Front(hot=request.param)
-
-
-@pytest.fixture
-def served(tmp_path, front):
-    with Served(tmp_path, front) as served:
-        yield served
 
 
 @pytest.fixture
@@ -347,9 +335,9 @@ def test_metrics_count_requests_rows_and_the_log(demo):
     demo.post(rows=[{"x": 1}])
     demo.post("/pipelines/evil", ROWS)
     figures = demo.get("/metrics").text
-    assert 'edgepack_requests_total{pipeline="demo",status="200"} 1' in figures
-    assert 'edgepack_requests_total{pipeline="demo",status="400"} 1' in figures
-    assert 'edgepack_requests_total{pipeline="",status="404"} 1' in figures
+    assert 'edgepack_requests_total{door="wallaroo",pipeline="demo",code="200"} 1' in figures
+    assert 'edgepack_requests_total{door="wallaroo",pipeline="demo",code="400"} 1' in figures
+    assert 'edgepack_requests_total{door="wallaroo",pipeline="",code="404"} 1' in figures
     assert 'edgepack_rows_total{pipeline="demo"} 2' in figures
     assert 'edgepack_request_seconds_count{pipeline="demo"} 2' in figures
     assert 'edgepack_spool_rows{pipeline="demo"} 2' in figures

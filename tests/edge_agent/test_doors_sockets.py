@@ -12,16 +12,11 @@ import pytest
 
 from edge_agent.server import Limits, Server
 from edgepack.errors import BadInput
-from tests.edge_agent.served import JSON, Front, Served
+from tests.edge_agent.served import JSON, Served
 from tests.runtimes.models import GOLDEN
 
 BODY = json.dumps([{"x": [1, 2, 3]}]).encode()
 HEAD = b"POST /infer HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
-def front(request):
-    return Front(hot=request.param)
 
 
 @pytest.fixture

@@ -15,33 +15,7 @@ from edge_agent.state import State
 from edgepack.errors import BadInput, NotTrusted, Unreachable
 from fleet.credentials import hash_secret
 from fleet.messages import Assignment
-from tests.edge_agent.real_hub import running_hub
-from tests.fakes.hub import FaultyLink, LyingHub
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    with running_hub(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return Folders(tmp_path / "data").make()
-
-
-@pytest.fixture
-def state(folders):
-    state = State.open(folders.state)
-    yield state
-    state.close()
-
-
-@pytest.fixture
-def link(hub):
-    link = FaultyLink(hub.url)
-    yield link
-    link.close()
+from tests.fakes.hub import LyingHub
 
 
 def secrets_in(folders):

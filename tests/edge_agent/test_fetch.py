@@ -10,23 +10,16 @@ from arch.target import Target, host_target
 from bundle import media
 from bundle.bundle import bundles
 from edge_agent.fetch import Fetcher, NoRoom, check_manifest, fits
-from edge_agent.folders import Folders
 from edge_agent.trust import DigestsOnly
 from edgepack.errors import BadInput, NotTrusted, Unreachable
 from fleet.messages import Assigned
 from oci.credentials import Bearer
 from oci.image import IMAGE_MANIFEST, parse_manifest
 from oci.registry import Registry
-from tests.edge_agent.real_hub import assigned, enrolled_folder, make_bundle, running_hub
-from tests.fakes.hub import FaultyLink, LyingHub
+from tests.edge_agent.real_hub import assigned, enrolled_folder, make_bundle
+from tests.fakes.hub import LyingHub
 
 PADDING = 3 << 20
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    with running_hub(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +30,6 @@ def published(hub, tmp_path_factory):
     for index in made:
         hub.publish(index)
     return made
-
-
-@pytest.fixture
-def link(hub):
-    link = FaultyLink(hub.url)
-    yield link
-    link.close()
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return Folders(tmp_path / "data").make()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,10 @@ import pytest
 
 from columns.arrow import decode_arrow
 from columns.columns import Columns
-from edge_agent.doors.seam import Call
 from edge_agent.inference import _long_way
 from edge_agent.quick import ShortWay
-from tests.edge_agent.served import ARROW, JSON, Front, Served
+from edge_agent.serving import Pace
+from tests.edge_agent.served import ARROW, JSON, Front, Served, refusing_syncs
 from tests.runtimes.models import linear
 
 ROWS = [{"x": [1, 2, 3]}, {"x": [0.5, 0, 0]}]
@@ -100,8 +101,8 @@ def test_the_short_way_gives_what_the_long_way_gives(served, rows):
     inputs = active.loaded.input
     given = Columns.of(inputs, {"x": np.random.default_rng(1).normal(size=(rows, 3)).astype(np.float32)})
     short, _ = active.short_way.result(given, 5)
-    long, logged, _ = _long_way(active, Call("POST", "/infer", "", {}, b"", "r"), given, 5)
-    assert short.schema == long.schema == logged.schema
+    long, _, _ = _long_way(active, given, 5)
+    assert short.schema == long.schema
     assert set(short.arrays) == set(long.arrays)
     for name in short.schema.names:
         if name not in ("time", "metadata.elapsed"):
@@ -174,17 +175,50 @@ def test_an_answer_is_held_back_until_its_rows_are_synced(served):
 def test_a_disk_that_refuses_gives_503_and_the_next_request_works(served):
     served.add(log={"durability": "commit"})
     served.post(rows=ROWS)
-    spool = served.spools["demo"]
-    good = spool._log._disk
-    bad = type("Bad", (type(good),), {})()
-
-    def refuse(handle):
-        raise OSError(5, "Input/output error")
-
-    bad.sync = refuse
-    spool._log._disk = bad
-    answer = served.post(rows=ROWS)
+    with refusing_syncs(served.spools["demo"]):
+        answer = served.post(rows=ROWS)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
-    spool._log._disk = spool._log._sealer._disk = good
     assert served.post(rows=ROWS).status_code == 200
+
+
+def test_only_a_client_that_is_alone_is_answered_in_the_serving_thread_by_a_model_that_is_not_quick(served):
+    active, names = served.add(), []
+    engine = active.short_way._engine
+
+    class Calm:
+        """Takes longer than a request in the serving thread may, and no longer than one who comes can wait."""
+
+        def infer_tensors(self, tensors):
+            names.append(threading.current_thread().name)
+            time.sleep(0.002)
+            return engine.infer_tensors(tensors)
+
+    active.short_way._engine = Calm()
+    active.pace.is_calm = lambda size: size <= 100  # by the clock of a busy machine no model is calm
+    clients = [http.client.HTTPConnection("127.0.0.1", served.server.port) for _ in range(2)]
+
+    def ask(client, rows):
+        client.request("POST", "/infer", json.dumps(rows), {"Content-Type": JSON})
+        assert client.getresponse().read()
+
+    try:
+        ask(clients[0], ROWS)
+        ask(clients[0], ROWS * 10)
+        assert names == ["serve", "infer-0"]
+        ask(clients[1], ROWS)
+        assert names[2:] == ["infer-0"]
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_pipeline_is_calm_for_requests_up_to_the_largest_that_was():
+    pace = Pace()
+    assert not pace.is_calm(0)
+    pace.note_size(Pace.CALM_NS - 1, 1000)
+    pace.note_size(1, 10)
+    assert pace.is_calm(1000)
+    assert not pace.is_calm(1001)
+    pace.note_size(Pace.CALM_NS, 10)
+    assert not pace.is_calm(10)

@@ -6,19 +6,7 @@ import json
 
 import pytest
 
-from tests.edge_agent.served import Front, Served
 from tests.runtimes.models import graph, helper
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
-def front(request):
-    return Front(hot=request.param)
-
-
-@pytest.fixture
-def served(tmp_path, front):
-    with Served(tmp_path, front) as served:
-        yield served
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from columns.oip import encode_request
 from columns.oip_tensors import Tensor
-from tests.edge_agent.served import VERSION, Front, Served
+from tests.edge_agent.served import VERSION, Served
 from tests.edge_agent.test_split import add_steps
 from tests.runtimes.models import IR, OPSET, linear
 
@@ -25,17 +25,6 @@ ELEMENTS = {
     "BF16": TensorProto.BFLOAT16, "BYTES": TensorProto.STRING,
 }  # fmt: skip
 SCALARS = {"BOOL": "bool", "FP16": "float16", "FP32": "float32", "FP64": "float64", "BF16": "float32"}
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
-def front(request):
-    return Front(hot=request.param)
-
-
-@pytest.fixture
-def served(tmp_path, front):
-    with Served(tmp_path, front) as served:
-        yield served
 
 
 @pytest.fixture
@@ -271,7 +260,8 @@ def test_a_json_length_that_cannot_be_is_refused(demo, size):
 def test_health_server_and_models_are_told_in_json(demo):
     assert demo.get("/v2/health/live").json() == {"live": True}
     assert demo.get("/v2/health/ready").json() == {"ready": True}
-    assert demo.get("/v2").json()["extensions"] == ["binary_tensor_data", "model_repository"]
+    extensions = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
+    assert demo.get("/v2").json()["extensions"] == extensions
     assert demo.get("/v2/models").json() == {"models": ["demo"]}
     assert demo.get("/v2/models/demo").json() == {
         "name": "demo",
@@ -302,12 +292,26 @@ def test_versions_are_known_by_their_uuid(demo):
         assert list(answer.json()) == ["error"]
 
 
+def test_a_number_names_a_version_where_its_bundle_has_one(served):
+    served.add(number=7)
+    assert served.get("/v2/models/demo").json()["versions"] == [VERSION, "7"]
+    for version in (VERSION, "7"):
+        path = f"/v2/models/demo/versions/{version}/infer"
+        assert ask(served, [floats([[1, 2, 3]])], path=path).status_code == 200
+        assert served.get(f"/v2/models/demo/versions/{version}/ready").status_code == 200
+    assert served.post("/predict?version=7", data=b'{"x": [1, 2, 3]}').status_code == 200
+    refused = served.get("/v2/models/demo/versions/8/ready")
+    assert refused.status_code == 404
+    assert f"there is '{VERSION}' or '7'" in refused.json()["error"]
+
+
 def test_loading_what_is_loaded_is_done_and_unloading_is_refused(demo):
     assert demo.post("/v2/repository/models/demo/load", data=b"{}").status_code == 200
     assert demo.post("/v2/repository/models/other/load", data=b"{}").status_code == 404
     answer = demo.post("/v2/repository/models/demo/unload", data=b"{}")
-    assert answer.status_code == 400
+    assert answer.status_code == 403
     assert "stays loaded" in answer.json()["error"]
+    assert "EDGEPACK_MODEL_CONTROL=explicit" in answer.json()["error"]
     assert ask(demo, [floats([[1, 2, 3]])]).status_code == 200
 
 

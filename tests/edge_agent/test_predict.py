@@ -11,20 +11,9 @@ import pytest
 from columns.json_value import JSON_VALUE
 from columns.values import object_array
 from runtimes.pipeline import LoadedPipeline
-from tests.edge_agent.served import VERSION, Front, Served
+from tests.edge_agent.served import VERSION
 
 COLUMNS, ROWS = {"x": [[1, 2, 3], [0.5, 0, 0]]}, [{"x": [1, 2, 3]}, {"x": [0.5, 0, 0]}]
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
-def front(request):
-    return Front(hot=request.param)
-
-
-@pytest.fixture
-def served(tmp_path, front):
-    with Served(tmp_path, front) as served:
-        yield served
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def running(data, *layouts, hot=True):
 
 
 def worker_of(agent):
-    return agent.serving.pipelines[0].loaded.workers[0].worker
+    return agent.serving.pipelines[0].loaded.workers[0]
 
 
 def answers(answer):
@@ -165,7 +165,7 @@ def test_metrics_tell_how_confined_each_worker_is_and_what_it_takes(data, tmp_pa
     with running(data, layout(tmp_path)) as (agent, ask):
         ask()
         text = Metrics().render(agent.serving)
-        labels = f'pipeline="demo",step="prepare",sandbox="{worker_of(agent).sandbox}"'
+        labels = f'pipeline="demo",step="prepare",replica="0",sandbox="{worker_of(agent).sandbox}"'
         assert f"edgepack_worker_up{{{labels}}} 1" in text
         assert f"edgepack_worker_restarts_total{{{labels}}} 0" in text
         assert float(text.split(f"edgepack_worker_pss_bytes{{{labels}}} ")[1].split()[0]) > 1 << 20

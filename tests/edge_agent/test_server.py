@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 import time
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge_agent.http1 import AnswerHeads, Chunks, Refused, parse_head
 from edge_agent.server import Server
-from tests.edge_agent.served import Front, Served
+from tests.edge_agent.served import JSON, Front, Served
 
 
 def head(*lines, first="GET /a?b=1 HTTP/1.1", host="Host: a"):
@@ -154,6 +155,24 @@ def test_a_stop_is_quick_and_idle_connections_do_not_hold_it_up(tmp_path):
         begun = time.monotonic()
         served.server.stop()
         assert time.monotonic() - begun < 1.0
+
+
+def test_a_request_that_is_on_its_way_when_the_server_stops_is_answered(tmp_path):
+    with Served(tmp_path, Front()) as served:
+        served.add()
+        connection = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=5)
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        stopping = threading.Thread(target=served.server.stop)
+        stopping.start()
+        while served.server._stopping is None:
+            time.sleep(0.001)
+        connection.request("POST", "/infer", '[{"x": [1, 2, 3]}]', {"Content-Type": JSON})
+        answer = connection.getresponse()
+        assert json.loads(answer.read())[0]["out"] == {"y": [12.0]}
+        assert answer.headers["Connection"] == "close"
+        connection.close()
+        stopping.join()
 
 
 def test_a_stop_lets_an_inference_end(tmp_path):

@@ -136,10 +136,11 @@ def test_shadow_answers_are_logged_and_never_answered(served):
 
 def test_the_log_is_asked_for_shadow_columns_that_some_rows_lack(served):
     loaded = add(served, files(("main", 1), ("next", 2)), [routed(["next"], shadow=["next"])])
-    whole = loaded.infer
-    loaded.infer = lambda inputs, is_busy: whole(inputs, is_busy=True)
+    whole = loaded.shadows
+    loaded.shadows = lambda outcome: {}
     answered(served, [{"x": [1, 2, 3]}])
-    loaded.infer = whole
+    assert len(served.post("/logs").json()) == 1
+    loaded.shadows = whole
     answered(served, [{"x": [1, 2, 3]}])
     assert served.post("/logs?dataset[]=out_next&dataset[]=metadata.dropped").json() == [
         {"metadata": {"dropped": ["out_next"]}},
@@ -174,15 +175,15 @@ def test_a_shadow_that_fails_is_named_in_the_log_and_changes_no_answer(served):
     assert logged["metadata"]["dropped"] == ["out_small"]
 
 
-def test_shadows_are_left_out_first_when_requests_wait(tmp_path):
+def test_shadows_are_asked_after_the_answer_and_not_after_the_pipeline_was_closed(tmp_path):
     folder = bundle_folder(tmp_path, files(("main", 1), ("next", 2)), [routed(["next"], shadow=["next"])])
     loaded = LoadedPipeline.open(folder)
     columns = Columns.of(Schema.parse(TAKES), {"x": np.ones((2, 3), np.float32)})
-    busy = loaded.infer(columns, is_busy=True)
-    assert busy.outputs["y"].tolist() == [[3.0], [3.0]]
-    assert (dict(busy.shadows), busy.left_out) == ({}, ("next",))
-    assert loaded.infer(columns).shadows["next"]["y"].tolist() == [[6.0], [6.0]]
+    outcome = loaded.infer(columns)
+    assert outcome.outputs["y"].tolist() == [[3.0], [3.0]]
+    assert loaded.shadows(outcome)["next"]["y"].tolist() == [[6.0], [6.0]]
     loaded.close()
+    assert loaded.shadows(outcome) == {}
 
 
 def test_golden_rows_are_answered_by_the_first_model_after_all_others_ran(tmp_path):
@@ -229,10 +230,10 @@ def test_requests_that_wait_have_shadows_left_out_and_are_all_answered(tmp_path)
         loaded = add(served, files(("main", 1), ("next", 2)), [routed(["next"], shadow=["next"])])
         whole, begun, go_on = loaded.infer, Event(), Event()
 
-        def slow(inputs, *, is_busy):
+        def slow(inputs):
             begun.set()
             assert go_on.wait(20)
-            return whole(inputs, is_busy=is_busy)
+            return whole(inputs)
 
         loaded.infer = slow
         with ThreadPoolExecutor(3) as threads:
@@ -247,5 +248,6 @@ def test_requests_that_wait_have_shadows_left_out_and_are_all_answered(tmp_path)
                 assert time.monotonic() < end
             go_on.set()
             assert [each.result().status_code for each in (first, *rest)] == [200, 200, 200]
-        dropped = [row["metadata"]["dropped"] for row in served.post("/logs").json()]
-        assert dropped == [[], ["out_next"], []]
+        dropped = {row["in"]["x"][0]: row["metadata"]["dropped"] for row in served.post("/logs").json()}
+        assert sorted(map(len, dropped.values())) == [0, 0, 1]  # the last one had nobody behind it
+        assert dropped[1.0] == []

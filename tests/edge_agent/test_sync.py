@@ -21,8 +21,8 @@ from edge_agent.state import State
 from edge_agent.sync import Sync
 from edgepack.errors import NotTrusted, Unreachable
 from fleet.messages import ErrorBody, Receipt
-from tests.edge_agent.real_hub import enrolled_folder, running_hub
-from tests.fakes.hub import FaultyLink, LyingHub
+from tests.edge_agent.real_hub import enrolled_folder
+from tests.fakes.hub import LyingHub
 
 SCHEMA = Schema.parse({"time": "int64", "in.x": "float64"})
 
@@ -49,19 +49,6 @@ class Device:
         self.hub.close()
         self.spools.close()
         self.state.close()
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    with running_hub(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
-@pytest.fixture
-def link(hub):
-    link = FaultyLink(hub.url)
-    yield link
-    link.close()
 
 
 @pytest.fixture

@@ -7,15 +7,10 @@ import json
 import pyarrow as pa
 import pytest
 
-from tests.edge_agent.served import ARROW, JSON, Front, Served
+from tests.edge_agent.served import ARROW, JSON, Served
 
 ROWS = [{"x": [1, 2, 3]}, {"x": [0.5, 0, 0]}]
 PATH = "/v1/api/pipelines/infer/demo-1/demo"
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
-def front(request):
-    return Front(hot=request.param)
 
 
 @pytest.fixture

@@ -83,4 +83,6 @@ def test_what_does_not_exist_is_a_404_in_json(shared, path):
 
 
 def test_a_method_that_a_route_does_not_take_is_a_405(shared):
-    assert shared.http.post("/api/v1/devices", headers=shared.admin).status_code == 405
+    answer = shared.http.post("/api/v1/devices", headers=shared.admin)
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) >= {"GET"}

@@ -22,6 +22,7 @@ from hub.config import HubConfig
 from hub.hub import Hub
 from hub.server import Server
 from oci.digest import Digest
+from tests.certificates import make_certificate
 from tests.hub.running import EPOCH, segment
 
 ROOT = Path(__file__).parents[2]
@@ -148,23 +149,7 @@ def rows_of(program: Program) -> set[int]:
 
 
 def test_tls_is_spoken_where_it_is_asked_for(tmp_path):
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        str(key),
-        "-out",
-        str(cert),
-    ]
-    subprocess.run([*made, *names], check=True, capture_output=True)
+    cert, key = make_certificate(tmp_path, hosts="DNS:localhost,IP:127.0.0.1")
     program = Program(tmp_path, "--tls-cert", str(cert), "--tls-key", str(key), "--host", "0.0.0.0")
     url = program.start()
     try:

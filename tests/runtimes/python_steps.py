@@ -60,7 +60,8 @@ def index(
         paths[path].parent.mkdir(parents=True, exist_ok=True)
         paths[path].write_bytes(data)
     wheel = numpy_wheel()
-    wheels = {wheel_path(step.name, wheel.name): wheel for step in steps if step.worker}
+    models = [model for step in steps for model in step.every_model]
+    wheels = {wheel_path(model.name, wheel.name): wheel for model in models if model.worker}
     chosen = targets or (host_target(),)
     return pack(PipelineSpec(name, steps, **spec), paths, golden, chosen, {target: wheels for target in chosen})
 

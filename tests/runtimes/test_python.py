@@ -37,8 +37,8 @@ def test_a_python_step_answers_from_its_bundle(tmp_path):
         outcome = pipeline.infer(rows(pipeline, [[1, 2, 3], [0, 0, 1]]))
         assert outcome.outputs.arrays["y"].tolist() == [12.0, 2.0]
         assert outcome.elapsed_ns[0] > 0
-        assert [runtime.worker.pid is not None for runtime in pipeline.workers] == [True]
-        assert environment_names(OpenBundle(folder)) == [pipeline.workers[0].worker.job.sites[0].name]
+        assert [worker.pid is not None for worker in pipeline.workers] == [True]
+        assert environment_names(OpenBundle(folder)) == [pipeline.workers[0].job.sites[0].name]
 
 
 def test_a_python_step_before_a_native_one_is_one_pipeline(tmp_path):

@@ -1,4 +1,4 @@
-"""A step without schema: each row is one JSON value, as text in the field `json`, in and out."""
+"""A step without schema: each row is one value in the field `json`, in and out: JSON as text, or bytes as they are."""
 
 from __future__ import annotations
 
@@ -16,9 +16,21 @@ def of_values(answer: Answer) -> Callable[[dict[str, Any], int], dict[str, Any]]
     """Ask for one value at a time: `input_data["json"][0]` is it; the answer's `json` or all of it is the result."""
 
     def ask(arrays: dict[str, Any], rows: int) -> dict[str, Any]:
-        return {FIELD: _column([_text(answer({FIELD: _column([json.loads(text)])}, 1)) for text in arrays[FIELD]])}
+        return {FIELD: _column([_said(answer({FIELD: _column([_value(each)])}, 1)) for each in arrays[FIELD]])}
 
     return ask
+
+
+def is_bytes(column: Any) -> bool:
+    """Whether these values are bytes; all are, or none."""
+    kinds = {isinstance(each, bytes) for each in column}
+    if len(kinds) > 1:
+        raise TypeError("some answers are bytes and some are JSON values: give all of one kind")
+    return kinds == {True}
+
+
+def _value(given: Any) -> Any:
+    return given if isinstance(given, bytes) else json.loads(given)
 
 
 def _column(values: list[Any]) -> Any:
@@ -29,10 +41,12 @@ def _column(values: list[Any]) -> Any:
     return column
 
 
-def _text(given: Any) -> str:
+def _said(given: Any) -> Any:
     value = given[FIELD] if isinstance(given, dict) and set(given) == {FIELD} else given
     if value is not given and isinstance(value, (np.ndarray, list, tuple)) and len(value) == 1:
         value = value[0]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
     return json.dumps(value, default=_plain, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import columns, frames
-from .json_value import of_values
+from .json_value import FIELD, is_bytes, of_values
 from .types import parse
 
 _LONGEST = 500  # characters of a message
@@ -29,12 +29,18 @@ def main(numbers: str) -> None:
         return
     channel.send({"sandbox": getattr(sys, "edgepack_sandbox", ""), "pid": os.getpid()})
     schema = {name: parse(text) for name, text in said["output"].items()}
+    is_free = bool(said["options"].get("json"))
+    serve(channel, lambda body: _answered(answer, body, schema, said["output"], is_free))
+
+
+def serve(channel: frames.Channel, answered: Callable[[Any], tuple[dict[str, Any], Any]]) -> None:
+    """Answer one body after another with a head and buffers, until the other side closes the socket."""
     while True:
         try:
             body = channel.receive()
         except (frames.Gone, ConnectionError):
             return
-        head, buffers = _answered(answer, body, schema, said["output"])
+        head, buffers = answered(body)
         put = channel.put(buffers)
         del buffers  # parts of them may be parts of the body
         channel.done(body)
@@ -48,12 +54,14 @@ def load(order: dict[str, Any]) -> Answer:
     return of_values(answer) if order["options"].get("json") else answer
 
 
-def _answered(answer: Answer, body: Any, schema: Any, texts: Any) -> Any:
+def _answered(answer: Answer, body: Any, schema: Any, texts: Any, is_free: bool) -> Any:
     try:
         arrays, rows = columns.decode(body)
         given = answer(arrays, rows)
         if not isinstance(given, dict):
             raise columns.Misfit(f"the answer is {type(given).__name__}, expected a dict of arrays")
+        if is_free and is_bytes(given[FIELD]):
+            schema, texts = {FIELD: parse("binary")}, {FIELD: "binary"}
         return {}, columns.encode(schema, texts, given, rows)
     except MemoryError:
         return {"error": "out of memory: give the pipeline more under [resources] memory, or send fewer rows"}, ()

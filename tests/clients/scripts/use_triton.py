@@ -25,7 +25,8 @@ def ask(model, array, datatype, raw=True, raw_output=True, **more):
 assert client.is_server_live() and client.is_server_ready()
 assert client.is_model_ready("demo") and client.is_model_ready("demo", version)
 assert not client.is_model_ready("other")
-assert client.get_server_metadata()["extensions"] == ["binary_tensor_data", "model_repository"]
+extensions = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
+assert client.get_server_metadata()["extensions"] == extensions
 metadata = client.get_model_metadata("demo")
 assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}], metadata
 assert {each["name"] for each in client.get_model_repository_index()} >= {"demo"}
@@ -63,6 +64,17 @@ whole = http.InferenceServerClient.generate_request_body([tensor("x", rows, "FP3
 assert whole[1] is not None
 futures = [client.async_infer("demo", [tensor("x", rows, "FP32", True)]) for _ in range(8)]
 assert all(future.get_result().as_numpy("y").tolist() == [[12.0], [1.0]] for future in futures)
+
+configuration = client.get_model_config("demo")
+assert configuration["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [-1, 3]}], configuration
+assert configuration["max_batch_size"] == 0
+assert client.get_model_config("demo", version)["name"] == "demo"
+(counted,) = client.get_inference_statistics("demo")["model_stats"]
+assert (counted["name"], counted["version"]) == ("demo", version)
+succeeded = counted["inference_stats"]["success"]
+assert succeeded["count"] == counted["execution_count"] > 10 and succeeded["ns"] > 0, counted
+assert counted["inference_count"] > counted["execution_count"]
+assert {each["name"] for each in client.get_inference_statistics()["model_stats"]} >= {"demo", "bf16"}
 
 client.load_model("demo")
 for refused in (

@@ -47,7 +47,7 @@ ROWS = [{"x": [1.0, 2.0, 3.0]}, {"x": [0.5, 0.0, 0.0]}]
 frame = pd.DataFrame.from_records(ROWS)
 table = pa.table({"x": pa.array([row["x"] for row in ROWS], pa.list_(pa.float32()))})
 
-for name in ("demo", "split"):
+for name in ("demo", "split", "shadow"):
     one = deployment(name)
     answer = one.infer(frame)
     assert list(answer.columns)[:3] == ["time", "in.x", "out.y"], answer.columns
@@ -65,6 +65,9 @@ for name in ("demo", "split"):
     assert len(answer["metadata.pipeline_version"][0]) == 36
     answer = one.infer(frame, dataset=["*"], dataset_exclude=["in", "anomaly"], dataset_separator=".")
     assert "in.x" not in answer.columns and "out.y" in answer.columns
+    answer = one.infer(frame, dataset=["*", "metadata.partition"], dataset_exclude=["out.y"])
+    assert "metadata.partition" in answer.columns and "metadata.elapsed" not in answer.columns, answer.columns
+    assert not [column for column in answer.columns if column.startswith("out")], "a shadow's answers, or an output"
 
     answer = one.infer(table)
     assert answer.column_names[:3] == ["time", "in.x", "out.y"], answer.schema
@@ -76,6 +79,9 @@ for name in ("demo", "split"):
 one = deployment("demo")
 assert one.infer({"x": [[1.0, 2.0, 3.0]]}) == {"y": [[12.0]]}
 assert one.infer(ROWS) == [[12.0], [1.0]]
+free = deployment("free")
+for value in ({"any": [1, {"deep": None}]}, ["text", 2.5]):
+    assert free.infer(value) == [value]
 try:
     one.infer(pd.DataFrame.from_records([{"x": [1.0, 2.0]}]))
 except InferenceError as error:

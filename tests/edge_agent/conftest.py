@@ -1,0 +1,49 @@
+"""What several tests of this room stand on: doors with pipelines behind them, a real hub, a link to it that fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_agent.folders import Folders
+from edge_agent.state import State
+from tests.edge_agent.real_hub import running_hub
+from tests.edge_agent.served import Front, Served
+from tests.fakes.hub import FaultyLink
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
+def front(request):
+    """Every test that asks for it runs both ways: what a client sees must be the same."""
+    return Front(hot=request.param)
+
+
+@pytest.fixture
+def served(tmp_path, front):
+    with Served(tmp_path, front) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with running_hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def link(hub):
+    """A way to the hub that can be cut."""
+    link = FaultyLink(hub.url)
+    yield link
+    link.close()
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return Folders(tmp_path / "data").make()
+
+
+@pytest.fixture
+def state(folders):
+    state = State.open(folders.state)
+    yield state
+    state.close()
