@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 _FILE = Path(__file__).with_name("agent_requirements.txt")
-_OF_RUNTIME = {"onnx": {"onnxruntime"}}
+_OF_RUNTIME = {"onnx": {"onnxruntime"}, "tflite": {"ai-edge-litert"}}
 
 
 def requirements_for(

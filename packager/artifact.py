@@ -32,6 +32,7 @@ class ModelArtifact:
     model: str
     digest: str
     summary: str
+    native: Literal["onnx", "tflite"] = "onnx"  # the runtime of a step without a `kind`
     kind: Literal["estimator", "step", "custom"] | None = None
     requirements: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class ModelArtifact:
             name=self.source.name,
             model=self.model,
             framework=self.framework,
-            runtime="python" if self.kind else "onnx",
+            runtime="python" if self.kind else self.native,
             input=self.input.to_dict(),
             output=self.output.to_dict(),
             tensor_fields=list(self.source.tensor_fields),

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.errors import BadInput
-from packager.frameworks import estimators, uploads
+from packager.frameworks import estimators, tflite_wire, uploads
 from packager.frameworks.onnx_wire import read_onnx
 
-FRAMEWORKS = ("onnx", *estimators.FRAMEWORKS, "python", "custom")  # what this version packages
+FRAMEWORKS = ("onnx", "tflite", *estimators.FRAMEWORKS, "python", "custom")  # what this version packages
 
 # (offset, bytes, what it is). Sources: the formats' own specifications, and `file`'s magic.
 _MAGIC = (
     (0, b"PK\x03\x04", "zip archive (a .keras, TorchScript or SavedModel file)"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5 file (a .h5 Keras model)"),
-    (4, b"TFL3", "TensorFlow Lite model"),
     (0, b"\x1f\x8b", "gzip file"),
     (0, b"\x93NUMPY", "numpy array"),
     (0, b"PAR1", "Parquet file"),
@@ -50,6 +49,8 @@ def detect(path: Path, given: str | None = None) -> str:
         return upload
     with path.open("rb") as file:
         head = file.read(64)
+    if head[4:8] == tflite_wire.MAGIC:
+        return estimators.agreed(path, "tflite", given)
     for offset, magic, kind in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             raise BadInput(f"'{path.name}' is a {kind}; this version packages {', '.join(FRAMEWORKS)}")

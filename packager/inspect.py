@@ -18,6 +18,7 @@ from packager.project import StepSource
 # framework → the module that inspects its models: `inspect_model(source, root, checklist, cache) -> ModelArtifact`
 _MODULES = {
     "onnx": "packager.frameworks.onnx_model",
+    "tflite": "packager.frameworks.tflite",
     "python": "packager.frameworks.python_step",
     "custom": "packager.frameworks.custom",
     "sklearn": "packager.frameworks.sklearn",

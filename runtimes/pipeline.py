@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from runtimes.worker import Worker
 
 # runtime → class in runtimes/<runtime>.py; an engine is imported when a step needs it
-_ENGINES = {"onnx": "OnnxRuntime"}  # beside them `python`, whose steps are more than a file
+_ENGINES = {"onnx": "OnnxRuntime", "tflite": "TfliteRuntime"}  # beside them `python`, whose steps are more than a file
 
 
 @dataclass(frozen=True)

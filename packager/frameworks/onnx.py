@@ -1,8 +1,5 @@
-"""ONNX: from what a file says about itself to the fields of a step, and whether the runtime can run it.
-
-How tensors become rows: where a tensor's first axis is free or 1, it is the rows; a larger fixed first
-axis makes the whole tensor one row. The remaining axes nest as lists: fixed ones with their size, free ones without.
-The runtime tells the two readings apart by rank alone, so a type given in `[steps.input]` may choose the other one.
+"""ONNX: from what a file says about itself to the fields of a step, and whether the runtime can run it. How tensors
+become rows: `tensor_rows`.
 """
 
 from __future__ import annotations
@@ -13,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from columns.schema import Field, Schema
-from columns.types import ListOf, Scalar, Type
 from edgepack.errors import BadInput
-from packager.frameworks.onnx_wire import Dim, ExternalTensor, OnnxFile, Value, read_onnx
+from packager.frameworks.onnx_wire import ExternalTensor, OnnxFile, Value, read_onnx
+from packager.frameworks.tensor_rows import asked_fields, fits, nested, row_axes, scalar_of
 
 # What the newest runtime that images carry accepts. Source: onnxruntime 1.31.1 itself, asked with one-node models of
 # each
@@ -157,21 +154,9 @@ def schemas(
 def _side(
     signature: Signature, side: str, names: list[str], values: tuple[Value, ...], given: Mapping[str, str] | None
 ) -> Schema:
-    asked = None if given is None else _asked(side, names, given)
+    asked = None if given is None else asked_fields(side, names, given)
     fields = [_field(signature, side, name, value, asked) for name, value in zip(names, values, strict=True)]
     return Schema(tuple(fields))
-
-
-def _asked(side: str, names: list[str], given: Mapping[str, str]) -> Schema:
-    asked = Schema.parse(given)
-    wrong = [name for name in asked.names if name not in names] or [name for name in names if name not in asked]
-    if wrong:
-        raise BadInput(
-            f"[steps.{side}] {'names' if wrong[0] in asked else 'lacks'} '{wrong[0]}', the model has "
-            f"{', '.join(names)}",
-            field=f"steps.{side}.{wrong[0]}",
-        )
-    return asked
 
 
 def _field(signature: Signature, side: str, name: str, value: Value, asked: Schema | None) -> Field:
@@ -182,10 +167,10 @@ def _field(signature: Signature, side: str, name: str, value: Value, asked: Sche
             "or infer shapes before packaging (onnx.shape_inference)"
         )
     if asked is None:
-        return Field(name, _nested(scalar, _row(value.dims or ())))
+        return Field(name, nested(scalar, row_axes(value.dims or ())))
     given = asked[name]
-    readings = [] if value.dims is None else [_nested(scalar, _row(value.dims)), _nested(scalar, value.dims)]
-    if _scalar(given.type) != scalar or not any(_fits(given.type, reading) for reading in readings or [given.type]):
+    readings = [] if value.dims is None else [nested(scalar, row_axes(value.dims)), nested(scalar, value.dims)]
+    if scalar_of(given.type) != scalar or not any(fits(given.type, reading) for reading in readings or [given.type]):
         found = f"{readings[0]}" if readings else f"{scalar} of unknown shape"
         raise BadInput(f"[steps.{side}] {name} is {given.text}, the model has {found}", field=f"steps.{side}.{name}")
     return given
@@ -271,35 +256,3 @@ def _element(signature: Signature, side: str, value: Value) -> str:
             "to a type of numpy's"
         )
     return _ELEMENTS[value.element]
-
-
-def _row(dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """The axes of one row."""
-    if dims and (_size(dims[0]) is None or dims[0] == 1):
-        return dims[1:]
-    return dims
-
-
-def _nested(scalar: str, dims: tuple[Dim, ...]) -> Type:
-    nested: Type = Scalar(scalar)
-    for dim in reversed(dims):
-        nested = ListOf(nested, _size(dim))
-    return nested
-
-
-def _size(dim: Dim) -> int | None:
-    return dim if isinstance(dim, int) and dim > 0 else None
-
-
-def _scalar(type_: Type) -> str:
-    while isinstance(type_, ListOf):
-        type_ = type_.item
-    return str(type_)
-
-
-def _fits(given: Type, found: Type) -> bool:
-    """Whether a given type says the same as the model's, or more about an axis that the model leaves free."""
-    if isinstance(given, ListOf) and isinstance(found, ListOf):
-        same = found.size is None or found.size == given.size
-        return same and not given.nullable and _fits(given.item, found.item)
-    return given == found

@@ -39,7 +39,6 @@ class Harm:
         (pickle.dumps(Harm()), "names 'builtins.exec': not loaded"),
         (_zip(), "is a zip archive"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "is a HDF5 file"),
-        (b"\x1c\x00\x00\x00TFL3" + bytes(100), "is a TensorFlow Lite model"),
         (b'{"layers": {}}', "is a JSON file"),
         (b"not a model", "this version packages onnx"),
     ],
