@@ -206,15 +206,19 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for uv; pip's index where uv is not told of one, because many machines configure pip alone."""
     made = {key: value for key, value in environ.items() if key != "VIRTUAL_ENV"}
     made["UV_PYTHON_DOWNLOADS"] = "never"  # to resolve for another Python than those here, it would fetch one
-    index = None if any(key in environ for key in _UV_INDEXES) else environ.get("PIP_INDEX_URL") or _pip_index()
-    return {**made, "UV_DEFAULT_INDEX": index} if index else made
+    if any(key in environ for key in _UV_INDEXES):
+        return made
+    index = environ.get("PIP_INDEX_URL") or _pip_setting("index-url")
+    links = (environ.get("PIP_FIND_LINKS") or _pip_setting("find-links") or "").split()
+    made |= {"UV_DEFAULT_INDEX": index} if index else {}
+    return {"UV_FIND_LINKS": ",".join(links), **made} if links else made
 
 
-def _pip_index() -> str | None:
+def _pip_setting(name: str) -> str | None:
     parser = configparser.RawConfigParser()
     try:
         parser.read(str(Path(name).expanduser()) for name in _PIP_CONFIGS)
-        return parser.get("global", "index-url", fallback=None)
+        return parser.get("global", name, fallback=None)
     except (configparser.Error, UnicodeDecodeError, RuntimeError):
         return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from runtimes.sandbox import Sandbox, clean_environment
 DEADLINE_S = 300.0
 MEMORY_BYTES = 12 << 30
 LARGEST_FILE = 4 << 30
-NATIVE = ("float32", "double")  # attempts in the order in which they are tried
+ESTIMATORS = ("float32", "double")  # native attempts in the order in which they are tried
+NETWORKS = ("onnx",)
+NATIVE = (*ESTIMATORS, *NETWORKS)
 _PACKAGER = Path(__file__).parent
 _LAST_WORDS = 300
 # sums that threads add up may differ from run to run, and on a busy machine threads wait for one another
@@ -54,6 +56,15 @@ class _Result(msgspec.Struct, frozen=True):
     layout: str = ""
     names: list[str] | None = None
     attempts: list[_Attempt] = []
+
+
+@dataclass(frozen=True)
+class Program:
+    """A child's program: the module that runs, its native attempts, and how it reads a field's type."""
+
+    module: str
+    strategies: tuple[str, ...]
+    describe: Callable[[str, Type, str], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -96,27 +107,29 @@ def convert(
     inputs: Schema | None,
     outputs: Schema | None,
     rows: Sequence[Mapping[str, Any]] | None = None,
-    strategies: Sequence[str] = (*NATIVE, "python"),
+    program: Program | None = None,
     timeout_s: float = DEADLINE_S,
 ) -> Converted:
-    """Load, ask and convert an artefact in a child. `rows` are the user's, as objects.
+    """Load, ask and convert an artefact in a child. `rows` are the user's, as objects; `program` is that of
+    estimators where none is given.
 
     Raises BadInput with the child's reason when the artefact cannot be packaged; RuntimeFailed when the child crashed,
     hung or ran out of memory.
     """
+    program = program or ESTIMATOR
     folder.mkdir(parents=True, exist_ok=True)
     job: dict[str, Any] = {
         "model": str(artefact.resolve()),
         "form": form,
         "folder": str(folder.resolve()),
-        "input": None if inputs is None else _described(inputs, "input"),
-        "output": None if outputs is None else _described(outputs, "output"),
-        "attempts": [{"strategy": strategy} for strategy in strategies],
+        "input": None if inputs is None else _described(inputs, "input", program),
+        "output": None if outputs is None else _described(outputs, "output", program),
+        "attempts": [{"strategy": strategy} for strategy in (*program.strategies, "python")],
     }
     if rows is not None:
         (folder / "given.json").write_bytes(msgspec.json.encode(rows))
         job["rows"] = str((folder / "given.json").resolve())
-    _run(job, artefact, environment, folder, timeout_s)
+    _run(program, job, artefact, environment, folder, timeout_s)
     return read_result(folder, artefact)
 
 
@@ -134,7 +147,14 @@ def read_result(folder: Path, artefact: Path) -> Converted:
     )
 
 
-def _run(job: Mapping[str, Any], artefact: Path, environment: Environment, folder: Path, timeout_s: float) -> None:
+def _run(
+    program: Program,
+    job: Mapping[str, Any],
+    artefact: Path,
+    environment: Environment,
+    folder: Path,
+    timeout_s: float,
+) -> None:
     sandbox = Sandbox(
         read=(artefact.resolve(), environment.folder),
         write=(folder.resolve(),),
@@ -144,7 +164,7 @@ def _run(job: Mapping[str, Any], artefact: Path, environment: Environment, folde
         cpu_s=int(timeout_s * 8) + 8,
     )
     path = [environment.site_packages, _PACKAGER]
-    command = sandbox.command("convert.job", [msgspec.json.encode(job).decode()], path, str(environment.python))
+    command = sandbox.command(program.module, [msgspec.json.encode(job).decode()], path, str(environment.python))
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -168,12 +188,25 @@ def _run(job: Mapping[str, Any], artefact: Path, environment: Environment, folde
         raise RuntimeFailed(f"converting '{artefact.name}' ended {ended}{': …' + words if words else ''}")
 
 
-def _described(schema: Schema, side: str) -> list[tuple[str, str, int | None]]:
-    """Fields as the child reads them: name, scalar, length of lists (-1 where it is not said)."""
-    return [(field.name, *_flat(field.name, field.type, side)) for field in schema]
+def _described(schema: Schema, side: str, program: Program) -> list[tuple[Any, ...]]:
+    """Fields as the child reads them: name, scalar, and what the program wants to know of the lists."""
+    return [(field.name, *program.describe(field.name, field.type, side)) for field in schema]
+
+
+def _tensor(name: str, type_: Type, side: str) -> tuple[str, list[int | None]]:
+    """Scalar and axes of one row, None where a length is not said."""
+    found = type_.tensor_dtype_and_shape()
+    if found is None or type_.nullable:
+        raise BadInput(
+            f"[steps.{side}] {name} is {type_}: this framework takes and gives numbers and nested lists of them, "
+            "without nulls",
+            field=f"steps.{side}.{name}",
+        )
+    return str(found[0]), list(found[1])
 
 
 def _flat(name: str, type_: Type, side: str) -> tuple[str, int | None]:
+    """Scalar and length of lists (-1 where it is not said, None for a single value)."""
     where = f"steps.{side}.{name}"
     inner, size = type_, None
     if isinstance(type_, ListOf):
@@ -190,6 +223,9 @@ def _flat(name: str, type_: Type, side: str) -> tuple[str, int | None]:
 
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _NUMBERS = ("bool", "float16", "float32", "float64", *_INTEGERS)
+
+ESTIMATOR = Program("convert.job", ESTIMATORS, _flat)
+NETWORK = Program("convert.nets.job", NETWORKS, _tensor)
 
 
 def _attempt(folder: Path, said: _Attempt, artefact: Path) -> Attempt:
@@ -221,10 +257,10 @@ def _columns(arrays: Mapping[str, Any], side: str, schema: Schema) -> Columns:
             made[field.name] = _objects(array)
             continue
         dtype, shape = tensor
+        if array.ndim != 1 + len(shape):
+            array = array.reshape(len(array), *[-1 if size is None else size for size in shape])
         with np.errstate(all="ignore"):
-            made[field.name] = array.reshape(len(array), *[-1 if size is None else size for size in shape]).astype(
-                dtype
-            )
+            made[field.name] = array.astype(dtype)
     return Columns.of(schema, made)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.errors import BadInput
-from packager.frameworks import estimators, tflite_wire, uploads
+from packager.frameworks import estimators, networks, tflite_wire, uploads
 from packager.frameworks.onnx_wire import read_onnx
 
-FRAMEWORKS = ("onnx", "tflite", *estimators.FRAMEWORKS, "python", "custom")  # what this version packages
+# what this version packages
+FRAMEWORKS = ("onnx", "tflite", *networks.FRAMEWORKS, *estimators.FRAMEWORKS, "python", "custom")
 
 # (offset, bytes, what it is). Sources: the formats' own specifications, and `file`'s magic.
 _MAGIC = (
-    (0, b"PK\x03\x04", "zip archive (a .keras, TorchScript or SavedModel file)"),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5 file (a .h5 Keras model)"),
+    (0, b"PK\x03\x04", "zip archive (a SavedModel?)"),
     (0, b"\x1f\x8b", "gzip file"),
     (0, b"\x93NUMPY", "numpy array"),
     (0, b"PAR1", "Parquet file"),
@@ -23,6 +23,9 @@ _MAGIC = (
     (4, b"ORTM", "ONNX Runtime (.ort) model"),
     (0, b"\x7fELF", "program"),
 )
+
+_PICKLED = "a pickle, joblib or skops file, or the library's own format"
+_EXPECTED = {"pytorch": "TorchScript (torch.jit.save)", "keras": "a .keras or .h5 file with the whole model"}
 
 
 def detect(path: Path, given: str | None = None) -> str:
@@ -34,23 +37,34 @@ def detect(path: Path, given: str | None = None) -> str:
         raise BadInput(
             f"framework '{given}' is not in this version: it packages {', '.join(FRAMEWORKS)}", field="framework"
         )
-    # what is saved by a framework says so in its first bytes; anything else cannot be one of these
-    saved = None if path.is_dir() else estimators.saved_as(path)
-    if saved is not None:
-        return estimators.agreed(path, saved.framework, given)
-    if given in estimators.FRAMEWORKS:
+    found = None if path.is_dir() else _saved(path)
+    if found is not None:
+        return estimators.agreed(path, found, given)
+    if given in estimators.FRAMEWORKS or given in networks.FRAMEWORKS:
         raise BadInput(
-            f"'{path.name}' is not a saved model of {given}: expected a pickle, joblib or skops file, or the library's "
-            "own format",
+            f"'{path.name}' is not a saved model of {given}: expected {_EXPECTED.get(given, _PICKLED)}",
             field="framework",
         )
-    upload = uploads.framework_of(path, given)
-    if upload is not None:
-        return upload
+    return uploads.framework_of(path, given) or _plain(path)
+
+
+def _saved(path: Path) -> str | None:
+    """The framework of a file that says in its first bytes what saved it; all else can be none of these."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[4:8] == tflite_wire.MAGIC:
+        return "tflite"
+    network = networks.framework_of(path)
+    if network is not None:
+        return network
+    saved = estimators.saved_as(path)
+    return None if saved is None else saved.framework
+
+
+def _plain(path: Path) -> str:
+    """`onnx`, or BadInput that says what else the file is."""
     with path.open("rb") as file:
         head = file.read(64)
-    if head[4:8] == tflite_wire.MAGIC:
-        return estimators.agreed(path, "tflite", given)
     for offset, magic, kind in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             raise BadInput(f"'{path.name}' is a {kind}; this version packages {', '.join(FRAMEWORKS)}")

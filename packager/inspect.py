@@ -19,6 +19,8 @@ from packager.project import StepSource
 _MODULES = {
     "onnx": "packager.frameworks.onnx_model",
     "tflite": "packager.frameworks.tflite",
+    "pytorch": "packager.frameworks.pytorch",
+    "keras": "packager.frameworks.keras",
     "python": "packager.frameworks.python_step",
     "custom": "packager.frameworks.custom",
     "sklearn": "packager.frameworks.sklearn",

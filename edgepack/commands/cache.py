@@ -31,7 +31,7 @@ def list_command(as_json: bool) -> None:
     """Show what lies in the cache."""
     from buildx.layer_cache import list_cache
     from packager.environments import list_environments
-    from packager.frameworks.tabular import list_conversions
+    from packager.frameworks.outcome import list_conversions
 
     folder = cache_folder(os.environ)
     environments, conversions = list_environments(folder), list_conversions(folder)
@@ -68,7 +68,7 @@ def prune_command(unused_days: float, as_json: bool) -> None:
     """Remove what lies in the cache. Refused while a build is using it."""
     from buildx.layer_cache import prune_cache
     from packager.environments import prune_environments
-    from packager.frameworks.tabular import prune_conversions
+    from packager.frameworks.outcome import prune_conversions
 
     folder, unused_s, now_s = cache_folder(os.environ), unused_days * _DAY_S, time.time()
     freed = prune_cache(folder, unused_s, now_s)

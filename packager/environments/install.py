@@ -126,7 +126,7 @@ def _candidates(recipe: Recipe, environ: Mapping[str, str]) -> Iterator[tuple[In
     """The Pythons of this machine that could have a recipe, with the lock that was shipped for each."""
     for minor in dict.fromkeys((own_minor(), *KNOWN)):
         path = recipe.lock(minor)
-        if path is None and not recipe.pins:
+        if path is None and not (recipe.pins or recipe.is_resolved_here):
             continue
         interpreter = find(minor, environ)
         if interpreter is not None:

@@ -8,7 +8,7 @@ releases do not say which later libraries break them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 LOCKS = Path(__file__).parent / "locks"
@@ -30,10 +30,11 @@ class Recipe:
     requirements: tuple[str, ...]
     about_mb: int
     pins: tuple[str, ...] = ()
+    is_resolved_here: bool = False  # on this machine, from its own index: no lock file is shipped
 
     def pinned(self, *pins: str) -> Recipe:
         """The same with other versions, as `scikit-learn==1.3.0`."""
-        return Recipe(self.name, self.requirements, self.about_mb, tuple(sorted(pins)))
+        return replace(self, pins=tuple(sorted(pins)))
 
     def having(self, library: str, version: str, minor: str) -> Recipe:
         """The one for a version of a library: this one where its lock has the same minor version, else pinned."""
@@ -77,6 +78,24 @@ CLASSIC = Recipe(
         "xgboost-cpu",  # the same module and pickles as xgboost without half a gigabyte for accelerators
     ),
     about_mb=500,
+)
+
+
+# PyTorch's builds for the CPU alone lie beside those of the index, where machines have them: which one is found decides
+# the hashes, so the lock is made on the machine. The CPU's build is 200 MB, that of the index brings gigabytes of CUDA.
+TORCH = Recipe(
+    "torch",
+    (
+        "h5py",
+        "keras>=3.12",
+        "numpy",
+        "onnx<1.24",  # as above
+        "onnxruntime",
+        "protobuf>=6.33,<7",
+        "torch==2.13.0",  # the newest whose exporter was seen to take TorchScript modules
+    ),
+    about_mb=900,
+    is_resolved_here=True,
 )
 
 

@@ -38,7 +38,7 @@ class Harm:
     [
         (pickle.dumps(Harm()), "names 'builtins.exec': not loaded"),
         (_zip(), "is a zip archive"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "is a HDF5 file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "is an HDF5 file without a Keras model"),
         (b'{"layers": {}}', "is a JSON file"),
         (b"not a model", "this version packages onnx"),
     ],

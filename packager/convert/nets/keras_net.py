@@ -1,0 +1,118 @@
+"""Keras models, `.keras` and `.h5`, on Keras's torch backend: no TensorFlow is needed for either."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import keras
+import torch
+
+from ..fields import Unsuited, line
+from .tensors import TensorField, names_of
+from .torchscript import exported
+
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class Net:
+    """A loaded model; arrays go by the names of fields, in the order of the model's inputs."""
+
+    kind = "Keras"
+    wide: tuple[str, ...] = ()
+
+    def __init__(self, path: str) -> None:
+        self.model_, self.has_code = _opened(path)
+        if not getattr(self.model_, "inputs", None):
+            raise Unsuited("it does not say its inputs: call the model once, or build it with keras.Input, and save it")
+        struct = getattr(self.model_, "output", None) if len(self.model_.outputs) > 1 else None
+        self.names = [str(name) for name in struct] if isinstance(struct, dict) else None
+
+    @property
+    def model(self) -> str:
+        """What it is, for the report."""
+        return f"Keras {type(self.model_).__name__}, {self.model_.count_params()} parameters"
+
+    def fields(self, declared: list[TensorField] | None) -> list[TensorField]:
+        """The input fields: the model's, or those given, which may fix an axis that it leaves free."""
+        own = [
+            TensorField(name, str(each.dtype), tuple(-1 if size is None else int(size) for size in each.shape[1:]))
+            for name, each in zip(names_of("input", len(self.model_.inputs)), self.model_.inputs, strict=True)
+        ]
+        if declared is None:
+            return own
+        if len(declared) != len(own):
+            raise Unsuited(f"[steps.input] has {len(declared)} fields, the model takes {len(own)}")
+        for want, have in zip(declared, own, strict=True):
+            if not _agrees(want, have):
+                raise Unsuited(f"[steps.input] {want.name} is {want.text}, the model takes {have.text}")
+        return declared
+
+    def ask(self, arrays: Mapping[str, Any]) -> list[Any]:
+        """The model's answers, in its order."""
+        with torch.inference_mode():
+            found = self._called([torch.from_numpy(array) for array in arrays.values()])
+        return [each.detach().numpy() for each in found]
+
+    def export(
+        self, path: str, arrays: Mapping[str, Any], inputs: Sequence[TensorField], outputs: Sequence[TensorField]
+    ) -> None:
+        """Write the model as ONNX; raises what the exporter raises."""
+        if self.has_code:
+            raise Unsuited("it has a Lambda layer, whose Python code only Keras can run")
+        exported(_Flat(self._called, self.model_), path, arrays, inputs, outputs)
+
+    def _called(self, tensors: list[Any]) -> list[Any]:
+        struct = getattr(self.model_, "input", None) if len(tensors) > 1 else None
+        given = tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(struct, tensors)
+        return list(keras.tree.flatten(self.model_(given, training=False)))
+
+
+class _Flat(torch.nn.Module):
+    """Takes and gives tensors one after another, as the exporter wants them."""
+
+    def __init__(self, call: Any, model: Any) -> None:
+        super().__init__()
+        self._call, self.inner = call, model
+
+    def forward(self, *tensors: Any) -> tuple[Any, ...]:
+        return tuple(self._call(list(tensors)))
+
+
+def _opened(path: str) -> tuple[Any, bool]:
+    """The model, and whether it holds code. Code is loaded too: this process is the sandbox that it may run in."""
+    warnings.simplefilter("ignore")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True), False
+    except Exception as error:  # Keras raises anything for a file that it does not read
+        if "safe_mode" not in str(error) and "Lambda" not in str(error):
+            raise Unsuited(_reason(error)) from error
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=False), True
+    except Exception as error:
+        raise Unsuited(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    text = line(error)
+    if "Could not locate class" in text or "Unknown layer" in text:
+        return f"it needs classes of its own, which the file does not carry ({text}): package it as 'custom' (BYOP)"
+    return f"it does not load in Keras {keras.__version__}: {type(error).__name__}: {text}"
+
+
+def _agrees(want: TensorField, have: TensorField) -> bool:
+    return (
+        want.scalar == have.scalar
+        and len(want.shape) == len(have.shape)
+        and all(size in (-1, given) for size, given in zip(have.shape, want.shape, strict=True))
+    )
+
+
+def versions() -> dict[str, str]:
+    """What the answers depend on."""
+    return {"keras": str(keras.__version__), "torch": str(torch.__version__)}

@@ -1,0 +1,74 @@
+"""Fields of a step as tensors: the first axis is the rows, the field's lists are the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..fields import Unsuited
+
+
+class TensorField(NamedTuple):
+    """A field; `shape` is that of one row, -1 for an axis whose length is not said."""
+
+    name: str
+    scalar: str
+    shape: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """The type as edgepack writes it."""
+        text = self.scalar
+        for size in reversed(self.shape):
+            text = f"list<{text}>" + (f"[{size}]" if size > 0 else "")
+        return text
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether rows of a shape are this field's."""
+        return len(shape) == len(self.shape) and all(
+            want in (-1, size) for want, size in zip(self.shape, shape, strict=True)
+        )
+
+
+def field(given: Sequence[Any]) -> TensorField:
+    """A field as the job has it."""
+    name, scalar, shape = given
+    return TensorField(name, scalar, tuple(-1 if size is None else int(size) for size in shape))
+
+
+def names_of(side: str, count: int) -> list[str]:
+    """The names where nobody gave any: `input`, or `input_1`, `input_2` once there are several."""
+    return [side] if count == 1 else [f"{side}_{number}" for number in range(1, count + 1)]
+
+
+def answered_fields(
+    declared: list[TensorField] | None, names: list[str] | None, arrays: list[Any], alone: list[Any], rows: int
+) -> list[TensorField]:
+    """The output fields: as declared, else as the answers to all rows and to one row show them.
+
+    `names` are the model's own where its answer has names. Raises Unsuited where declared and found differ.
+    """
+    for array in arrays:
+        if array.ndim == 0 or len(array) != rows:
+            found = "one value" if array.ndim == 0 else f"{len(array)} rows"
+            raise Unsuited(f"it gives {found} for {rows} rows: its first axis must be the rows")
+    shown = names or names_of("output", len(arrays))
+    found = [_shown(name, many, one) for name, many, one in zip(shown, arrays, alone, strict=True)]
+    if declared is None:
+        return found
+    if len(declared) != len(found):
+        raise Unsuited(f"[steps.output] has {len(declared)} fields, the model gives {len(found)}")
+    for want, have in zip(declared, found, strict=True):
+        same = len(want.shape) == len(have.shape) and all(
+            -1 in (a, b) or a == b for a, b in zip(want.shape, have.shape, strict=True)
+        )
+        if want.scalar != have.scalar or not same:
+            raise Unsuited(f"[steps.output] {want.name} is {want.text}, the model gives {have.text}")
+    return declared
+
+
+def _shown(name: str, many: Any, one: Any) -> TensorField:
+    shape = [a if a == b else -1 for a, b in zip(many.shape[1:], one.shape[1:], strict=True)]
+    return TensorField(name, str(np.dtype(many.dtype)), tuple(shape))

@@ -1,0 +1,182 @@
+"""What converting and proving gave, kept in the cache under everything it depends on: the artefact, the environment,
+our converters, the fields and rows that were asked for. A second build of the same artefact converts nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bundle.golden import Tolerance
+from columns.schema import Schema
+from durable.files import publish
+from edgepack.errors import BadInput
+from oci.digest import Digest
+from packager.conversion import NATIVE, Converted
+from packager.environments import Environment
+from packager.gate import NOT_COMPARABLE, Verdict, figures
+from packager.synthetic import carried_rows
+
+FOLDER = "conversions"
+MODEL, ROWS = "model.onnx", "golden.json"
+_OUTCOME = "outcome.json"
+_CODE = Path(__file__).parents[1] / "convert"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What is kept. `input` and `output` are fields of the chosen attempt."""
+
+    strategy: str
+    input: dict[str, str]
+    output: dict[str, str]
+    layout: str
+    names: list[str] | None
+    methods: dict[str, str]
+    parity: dict[str, Any]
+    reason: str | None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether there is a converted model."""
+        return self.strategy in NATIVE
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an outcome depends on, beside our own code."""
+
+    artefact: Digest
+    environment: Environment
+    fields: tuple[Schema | None, Schema | None]
+    rows: Sequence[Mapping[str, Any]] | None
+    tolerance: Tolerance
+
+    @property
+    def key(self) -> str:
+        """The name of the outcome's folder."""
+        asked = {
+            "artefact": str(self.artefact),
+            "environment": self.environment.kept.key,
+            "code": _code_digest(),
+            "fields": [None if each is None else each.to_dict() for each in self.fields],
+            "rows": self.rows,
+            "tolerance": self.tolerance,
+        }
+        return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What the child found, and what the gate said of it."""
+
+    found: Converted
+    verdict: Verdict
+
+
+def kept_outcome(name: str, asked: Asked, cache: Path, prove: Callable[[Path], Proven]) -> tuple[Path, Outcome]:
+    """The folder of an outcome and what it says: kept from an earlier run, or made now by `prove` in a folder of its
+    own.
+    """
+    final = cache / FOLDER / asked.key
+    if (final / _OUTCOME).is_file():
+        with suppress(OSError):
+            os.utime(final / _OUTCOME)
+        return final, _read(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".converting-", dir=final.parent) as work:
+        proven = prove(Path(work) / "child")
+        stage = Path(work) / "outcome"
+        _write(stage, proven, asked)
+        with suppress(FileExistsError, OSError):  # another build was first: its outcome is the same
+            publish(stage, final)
+    if not (final / _OUTCOME).is_file():
+        raise BadInput(f"the conversion of '{name}' cannot be kept in '{final.parent}': is it writable?")
+    return final, _read(final)
+
+
+def list_conversions(cache: Path) -> tuple[int, int]:
+    """How many files of conversions are kept, and their bytes."""
+    sizes = [path.stat().st_size for path in (cache / FOLDER).rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes)
+
+
+def prune_conversions(cache: Path, unused_s: float, now_s: float) -> int:
+    """Remove conversions that no build used for so long, and what cut-off ones left; returns the bytes freed."""
+    before = list_conversions(cache)[1]
+    for folder in (cache / FOLDER).glob("*"):
+        outcome = folder / _OUTCOME
+        if now_s - (outcome if outcome.is_file() else folder).stat().st_mtime >= unused_s:
+            shutil.rmtree(folder, ignore_errors=True)
+    return before - list_conversions(cache)[1]
+
+
+def _read(folder: Path) -> Outcome:
+    return msgspec.json.decode((folder / _OUTCOME).read_bytes(), type=Outcome)
+
+
+def _write(stage: Path, proven: Proven, asked: Asked) -> None:
+    stage.mkdir()
+    found, attempt = proven.found, proven.verdict.attempt
+    if attempt.model is not None:
+        shutil.copyfile(attempt.model, stage / MODEL)
+    (stage / ROWS).write_bytes(carried_rows(attempt).encode())
+    outcome = Outcome(
+        strategy=attempt.strategy,
+        input=attempt.input.to_dict(),
+        output=attempt.output.to_dict(),
+        layout=found.layout,
+        names=found.names,
+        methods=dict(attempt.methods),
+        parity=_parity(proven, asked),
+        reason=proven.verdict.reason,
+    )
+    (stage / _OUTCOME).write_bytes(msgspec.json.encode(outcome))
+
+
+def _parity(proven: Proven, asked: Asked) -> dict[str, Any]:
+    """The step's part of the parity report."""
+    found, verdict = proven.found, proven.verdict
+    is_native = verdict.attempt.strategy in NATIVE
+    return {
+        **figures(verdict.comparison),
+        "tolerance": asked.tolerance,
+        "runtime": "onnx" if is_native else "python",
+        "strategy": verdict.attempt.strategy,
+        "reason": "compared with the original, all rows at once and one by one"
+        if is_native
+        else verdict.reason or "no native runtime",
+        "comparable": NOT_COMPARABLE not in (verdict.reason or ""),
+        "trail": list(verdict.trail),
+        "original": found.model,
+        "environment": asked.environment.kept.title,
+        "versions": dict(found.versions),
+        "parameters": _plain(found.parameters),
+        "training": _plain(found.training),
+    }
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters for a report: a bounded number of bounded values."""
+    return {
+        name[:100]: str(value)[:200] if isinstance(value, str) else value
+        for name, value in list(parameters.items())[:200]
+    }
+
+
+@lru_cache(maxsize=1)
+def _code_digest() -> str:
+    """Our converters as they are: a changed one asks anew."""
+    digest = hashlib.sha256()
+    for path in sorted([*_CODE.rglob("*.py"), *_CODE.parent.glob("gate.py"), *_CODE.parent.glob("conversion.py")]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
