@@ -1,0 +1,200 @@
+"""Makes the networks of these tests, inside the environment `torch`: `python networks.py FOLDER`. Weights are random.
+
+Each function is one network; its name, with a dot for the last underscore, is that of the file. Never imported by the
+tests: their own interpreter has none of these libraries.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import keras
+import torch
+from torch import nn
+
+warnings.simplefilter("ignore")
+FOLDER = Path(sys.argv[1])
+
+
+def save(module: nn.Module, path: Path, *example: torch.Tensor) -> None:
+    """As TorchScript: traced where there is an example, else scripted."""
+    made = torch.jit.trace(module.eval(), example) if example else torch.jit.script(module.eval())
+    torch.jit.save(made, path)
+
+
+class Two(nn.Module):
+    """Two inputs, two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 3), nn.Linear(2, 3)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        total = self.left(x) + self.right(y)
+        return total, torch.softmax(total, 1)
+
+
+class Named(Two):
+    """Its answer has names."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        total = self.left(x) + self.right(y)
+        return {"score": total, "label": total.argmax(1)}
+
+
+class Sequence(nn.Module):
+    """Any number of steps of three values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.LSTM(3, 5, batch_first=True), nn.Linear(5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.inner(x)[0][:, -1])
+
+
+class Batch(nn.Module):
+    """What a row gives depends on the rows beside it: no conversion can be proven row by row."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(0, keepdim=True)
+
+
+class Restless(nn.Module):
+    """Another answer each time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.rand_like(x)
+
+
+class Listed(nn.Module):
+    """Takes what is no tensor."""
+
+    def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
+        return x[0]
+
+
+def mlp_pt(path: Path) -> None:
+    save(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)), path, torch.zeros(1, 4))
+
+
+def cnn_pth(path: Path) -> None:
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    save(nn.Sequential(*layers, nn.Linear(64, 10)), path)
+
+
+def two_pt(path: Path) -> None:
+    save(Two(), path)
+
+
+def sequence_pt(path: Path) -> None:
+    save(Sequence(), path)
+
+
+def words_pt(path: Path) -> None:
+    save(nn.Sequential(nn.Embedding(5, 3)), path)
+
+
+def named_pt(path: Path) -> None:
+    save(Named(), path)
+
+
+def wide_pt(path: Path) -> None:
+    save(nn.Linear(4, 2).double(), path)
+
+
+def batch_pt(path: Path) -> None:
+    save(Batch(), path)
+
+
+def restless_pt(path: Path) -> None:
+    save(Restless(), path)
+
+
+def listed_pt(path: Path) -> None:
+    save(Listed(), path)
+
+
+def pickled_pt(path: Path) -> None:
+    torch.save(nn.Linear(2, 2), path)
+
+
+def weights_pt(path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+
+
+def old_pt(path: Path) -> None:
+    torch.save(nn.Linear(2, 2), path, _use_new_zipfile_serialization=False)
+
+
+def program_pt2(path: Path) -> None:
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
+
+
+def dense() -> Any:
+    layers = [keras.Input((4,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(3, activation="softmax")]
+    return keras.Sequential(layers)
+
+
+def dense_keras(path: Path) -> None:
+    dense().save(path)
+
+
+def dense_h5(path: Path) -> None:
+    dense().save(path)
+
+
+def picture_keras(path: Path) -> None:
+    layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten()]
+    keras.Sequential([*layers, keras.layers.Dense(10)]).save(path)
+
+
+def steps_keras(path: Path) -> None:
+    keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(5), keras.layers.Dense(1)]).save(path)
+
+
+def both_keras(path: Path) -> None:
+    a, b = keras.Input((4,), name="a"), keras.Input((2,), name="b")
+    inner = keras.layers.Concatenate()([a, b])
+    keras.Model({"a": a, "b": b}, {"p": keras.layers.Dense(1)(inner), "q": keras.layers.Dense(2)(inner)}).save(path)
+
+
+def code_keras(path: Path) -> None:
+    keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x * 2 + 1)]).save(path)
+
+
+def weights_h5(path: Path) -> None:
+    dense().save_weights(path.with_name("made.weights.h5"))
+    path.with_name("made.weights.h5").rename(path)
+
+
+@keras.saving.register_keras_serializable(package="mine")
+class Mine(keras.layers.Layer):
+    """A layer that no other machine knows."""
+
+    def call(self, x: Any) -> Any:
+        return x * 2
+
+
+def own_keras(path: Path) -> None:
+    keras.Sequential([keras.Input((4,)), Mine()]).save(path)
+
+
+def main() -> None:
+    """Write all of them."""
+    torch.manual_seed(0)
+    keras.utils.set_random_seed(0)
+    suffixes = ("_pt", "_pth", "_pt2", "_keras", "_h5")
+    for name, make in list(globals().items()):
+        if name.endswith(suffixes) and callable(make):
+            make(FOLDER / ".".join(name.rsplit("_", 1)))
+
+
+if __name__ == "__main__":
+    main()
