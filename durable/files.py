@@ -13,6 +13,8 @@ from pathlib import Path
 
 from durable.disk import DISK, Disk, writing
 
+_MANY = 500  # files in a tree: from here on one sync of the file system costs less than one of each
+
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes], mode: int = 0o644, *, disk: Disk = DISK) -> None:
     """Write a file so that a power cut at any moment leaves the old content or the new, whole.
@@ -50,12 +52,29 @@ def publish(temporary: Path, final: Path, *, disk: Disk = DISK) -> None:
 
 
 def _sync_tree(path: Path, disk: Disk) -> None:
+    if disk.is_folder(path) and _count(path, disk) > _MANY:
+        disk.sync_file_system(path)
+    else:
+        _sync_each(path, disk)
+
+
+def _count(path: Path, disk: Disk) -> int:
+    """How many files a folder holds; no more are counted than decide."""
+    found = 0
+    for name in disk.names(path):
+        found += _count(path / name, disk) if disk.is_folder(path / name) else 1
+        if found > _MANY:
+            break
+    return found
+
+
+def _sync_each(path: Path, disk: Disk) -> None:
     if not disk.is_folder(path):
         with writing(disk, disk.open(path, writable=False)) as handle:
             disk.sync(handle)
         return
     for name in disk.names(path):
-        _sync_tree(path / name, disk)
+        _sync_each(path / name, disk)
     disk.sync_folder(path)
 
 

@@ -88,6 +88,15 @@ def test_what_is_missing_is_a_file_not_found(disk, folder):
         disk.names(folder / "none")
     with pytest.raises(FileNotFoundError):
         disk.sync_folder(folder / "none")
+    with pytest.raises(FileNotFoundError):
+        disk.sync_file_system(folder / "none")
+
+
+def test_a_file_system_is_synced_from_any_folder_in_it(disk, folder):
+    disk.make_folder(folder / "in")
+    disk.close(disk.create(folder / "in" / "a"))
+    disk.sync_file_system(folder)
+    assert disk.names(folder / "in") == ["a"]
 
 
 def test_the_mode_of_a_new_file_does_not_depend_on_the_umask(tmp_path):

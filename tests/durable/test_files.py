@@ -130,3 +130,40 @@ def test_what_a_cut_left_behind_is_swept():
     disk.before = lambda action, name: None
     sweep(FOLDER, disk=disk)
     assert disk.names(FOLDER) == ["file"]
+
+
+def large_tree(disk: MemoryDisk) -> Path:
+    disk_with(None, disk)
+    tree = FOLDER / "made"
+    for folder in (tree, tree / "in"):
+        disk.make_folder(folder)
+        for number in range(300):
+            handle = disk.create(folder / f"{number}")
+            disk.write(handle, 0, b"whole")
+            disk.close(handle)
+    return tree
+
+
+def test_a_tree_of_many_files_is_whole_under_its_final_name_after_any_cut():
+    disk = MemoryDisk()
+    tree = large_tree(disk)
+    calls: list[str] = []
+    disk.before = lambda action, name: calls.append(action)
+    publish(tree, FOLDER / "final", disk=disk)
+    assert calls.index("rename") > calls.index("sync")
+    for state in disk.crash_states(random.Random(1), 10):
+        assert state.names(FOLDER) == ["final"]
+        assert all(state.read(FOLDER / "final" / "in" / f"{number}") == b"whole" for number in range(300))
+
+
+def test_a_tree_of_many_files_is_synced_with_its_file_system_at_once():
+    class Counting(MemoryDisk):
+        asked = 0
+
+        def sync_file_system(self, folder: Path) -> None:
+            self.asked += 1
+            super().sync_file_system(folder)
+
+    disk = Counting()
+    publish(large_tree(disk), FOLDER / "final", disk=disk)
+    assert disk.asked == 1

@@ -205,6 +205,17 @@ class MemoryDisk(Disk):
         self._folder(folder).sync()
         self.after("sync_folder")
 
+    def sync_file_system(self, folder: Path) -> None:
+        for name in self.names(folder):
+            path = folder / name
+            if self.is_folder(path):
+                self.sync_file_system(path)
+            else:
+                handle = self.open(path, writable=False)
+                self.sync(handle)
+                self.close(handle)
+        self.sync_folder(folder)
+
     @contextlib.contextmanager
     def lock(self, folder: Path) -> Iterator[object]:
         assert folder not in self.locked
