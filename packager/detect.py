@@ -26,6 +26,7 @@ _MAGIC = (
 
 _PICKLED = "a pickle, joblib or skops file, or the library's own format"
 _EXPECTED = {"pytorch": "TorchScript (torch.jit.save)", "keras": "a .keras or .h5 file with the whole model"}
+_EXPECTED["tensorflow"] = "a SavedModel, as a folder or zip"
 
 
 def detect(path: Path, given: str | None = None) -> str:
@@ -37,9 +38,10 @@ def detect(path: Path, given: str | None = None) -> str:
         raise BadInput(
             f"framework '{given}' is not in this version: it packages {', '.join(FRAMEWORKS)}", field="framework"
         )
-    found = None if path.is_dir() else _saved(path)
+    found = networks.framework_of(path) if path.is_dir() else _saved(path)
     if found is not None:
-        return estimators.agreed(path, found, given)
+        is_saved_by_keras = (found, given) == ("tensorflow", "keras")
+        return found if is_saved_by_keras else estimators.agreed(path, found, given)
     if given in estimators.FRAMEWORKS or given in networks.FRAMEWORKS:
         raise BadInput(
             f"'{path.name}' is not a saved model of {given}: expected {_EXPECTED.get(given, _PICKLED)}",

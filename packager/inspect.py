@@ -21,6 +21,7 @@ _MODULES = {
     "tflite": "packager.frameworks.tflite",
     "pytorch": "packager.frameworks.pytorch",
     "keras": "packager.frameworks.keras",
+    "tensorflow": "packager.frameworks.tensorflow",
     "python": "packager.frameworks.python_step",
     "custom": "packager.frameworks.custom",
     "sklearn": "packager.frameworks.sklearn",

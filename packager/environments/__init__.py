@@ -4,7 +4,17 @@ What runs in them is never imported here. `recipe` says what belongs into one, `
 can have, `install` fills one from wheels, `store` makes, keeps, lists and prunes them.
 """
 
-from packager.environments.recipe import CLASSIC, TORCH, Recipe
+from packager.environments.recipe import CLASSIC, TENSORFLOW, TORCH, Recipe
 from packager.environments.store import Environment, Kept, list_environments, prune_environments, ready
 
-__all__ = ["CLASSIC", "TORCH", "Environment", "Kept", "Recipe", "list_environments", "prune_environments", "ready"]
+__all__ = [
+    "CLASSIC",
+    "TENSORFLOW",
+    "TORCH",
+    "Environment",
+    "Kept",
+    "Recipe",
+    "list_environments",
+    "prune_environments",
+    "ready",
+]

@@ -98,6 +98,21 @@ TORCH = Recipe(
     is_resolved_here=True,
 )
 
+TENSORFLOW = Recipe(
+    "tensorflow",
+    (
+        "numpy",
+        "onnx<1.24",  # as above
+        "onnxruntime",
+        "protobuf>=6.33,<7",
+        "tensorflow-cpu>=2.20; platform_machine == 'x86_64'",
+        "tensorflow>=2.20; platform_machine != 'x86_64'",  # no build for the CPU alone there, and none needed
+        "tf2onnx>=1.17",
+    ),
+    about_mb=1600,
+    is_resolved_here=True,
+)
+
 
 def packages(lock: str) -> dict[str, str]:
     """Package → version of a lock file."""

@@ -1,4 +1,4 @@
-"""What PyTorch and Keras share: convert in the environment `torch`, prove, choose onnx or the worker."""
+"""What PyTorch, Keras and TensorFlow share: convert in their environment, prove, choose onnx or the worker."""
 
 from __future__ import annotations
 
@@ -11,30 +11,60 @@ from typing import Any
 from bundle.golden import GoldenRows
 from columns.schema import Schema
 from edgepack.errors import BadInput
+from oci.digest import Digest
 from packager import gate
-from packager.artifact import ModelArtifact, file_digest
+from packager.artifact import ModelArtifact, file_digest, folder_digest
 from packager.checks import Checklist
 from packager.conversion import NETWORK, convert
-from packager.environments import TORCH, Environment, ready
+from packager.environments import TORCH, Environment, Recipe, ready
 from packager.frameworks.networks import Form
 from packager.frameworks.outcome import MODEL, ROWS, Asked, Outcome, Proven, kept_outcome
 from packager.project import GoldenSource, StepSource
 from packager.synthetic import user_rows
 
 _TRIAL_S = 120.0
+_TWINS = {"tensorflow-cpu": "tensorflow", "tensorflow": "tensorflow-cpu"}  # one library, built for some machines each
+_MARKERS = {
+    "tensorflow-cpu": "; platform_machine == 'x86_64'",
+    "tensorflow": "; platform_machine != 'x86_64'",
+}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A framework: its form, and the libraries of its worker."""
+    """A framework: its form, the libraries of its worker, and the environment that has them."""
 
     name: str
     form: Form
     libraries: tuple[str, ...]
+    recipe: Recipe = TORCH
 
 
-def inspect_network(kind: Network, source: StepSource, checklist: Checklist, cache: Path) -> ModelArtifact:
-    """Inspect, convert and prove a network, each thing as a named check. Raises BadInput when one of them fails."""
+@dataclass(frozen=True)
+class Upload:
+    """A network on this machine: a file, or a folder with `files` by their path in it."""
+
+    path: Path
+    files: Mapping[str, Path]
+
+    @classmethod
+    def of_file(cls, path: Path) -> Upload:
+        """A network that is one file."""
+        return cls(path, {path.name: path})
+
+    @property
+    def digest(self) -> Digest:
+        """What names the network."""
+        return folder_digest(dict(self.files)) if self.path.is_dir() else file_digest(self.path)
+
+
+def inspect_network(
+    kind: Network, source: StepSource, checklist: Checklist, cache: Path, upload: Upload | None = None
+) -> ModelArtifact:
+    """Inspect, convert and prove a network, each thing as a named check; the step's own file where no `upload` is
+    given. Raises BadInput when a check fails.
+    """
+    upload = upload or Upload.of_file(source.model)
     declared: tuple[Schema | None, Schema | None] | None = None
     environment: Environment | None = None
     with checklist.check("model.schema") as found:
@@ -43,19 +73,19 @@ def inspect_network(kind: Network, source: StepSource, checklist: Checklist, cac
     checklist.require()
     with checklist.check("model.environment") as found:
         environment = ready(
-            TORCH, cache, os.environ, notice=checklist.notice, progress=checklist.progress, wheels=source.wheels
+            kind.recipe, cache, os.environ, notice=checklist.notice, progress=checklist.progress, wheels=source.wheels
         )
         found.append(f"'{environment.kept.title}', Python {environment.kept.python}")
     checklist.require()
     assert declared is not None and environment is not None  # noqa: S101 - the checks have passed
     folder, outcome = None, None
     with checklist.check("model.converts") as found:
-        folder, outcome = _converted(kind, source, environment, declared, cache)
+        folder, outcome = _converted(kind, source, upload, environment, declared, cache)
         found.append(f"runtime {'onnx' if outcome.is_native else 'python'}")
         found += [outcome.reason] if outcome.reason else []
     checklist.require()
     assert folder is not None and outcome is not None  # noqa: S101 - as above
-    return _artifact(kind, source, environment, folder, outcome)
+    return _artifact(kind, source, upload, environment, folder, outcome)
 
 
 def _declared(source: StepSource, kind: Network) -> tuple[Schema | None, Schema | None]:
@@ -73,6 +103,7 @@ def _declared(source: StepSource, kind: Network) -> tuple[Schema | None, Schema 
 def _converted(
     kind: Network,
     source: StepSource,
+    upload: Upload,
     environment: Environment,
     declared: tuple[Schema | None, Schema | None],
     cache: Path,
@@ -82,7 +113,7 @@ def _converted(
 
     def prove(folder: Path) -> Proven:
         found = convert(
-            source.model,
+            upload.path,
             kind.form,
             environment,
             folder,
@@ -93,12 +124,12 @@ def _converted(
         )
         return Proven(found, gate.choose(found.attempts, golden.tolerance, _TRIAL_S))
 
-    asked = Asked(file_digest(source.model), environment, declared, rows, golden.tolerance)
+    asked = Asked(upload.digest, environment, declared, rows, golden.tolerance)
     return kept_outcome(source.model.name, asked, cache, prove)
 
 
 def _artifact(
-    kind: Network, source: StepSource, environment: Environment, folder: Path, outcome: Outcome
+    kind: Network, source: StepSource, upload: Upload, environment: Environment, folder: Path, outcome: Outcome
 ) -> ModelArtifact:
     inputs, outputs = Schema.parse(outcome.input), Schema.parse(outcome.output)
     golden = GoldenRows.decode((folder / ROWS).read_bytes(), inputs, outputs)
@@ -109,15 +140,14 @@ def _artifact(
             source, kind.name, inputs, outputs, {path: file}, path, file_digest(file), summary,
             golden=golden, parity=outcome.parity,
         )  # fmt: skip
-    path = f"{place}/{source.model.name}"
     return ModelArtifact(
         source=source,
         framework=kind.name,
         input=inputs,
         output=outputs,
-        files={path: source.model},
-        model=path,
-        digest=file_digest(source.model),
+        files={f"{place}/{name}": file for name, file in upload.files.items()},
+        model=place if upload.path.is_dir() else f"{place}/{upload.path.name}",
+        digest=upload.digest,
         summary=summary,
         kind="network",
         requirements=_requirements(kind, environment.kept.packages),
@@ -129,5 +159,11 @@ def _artifact(
 
 
 def _requirements(kind: Network, found: Mapping[str, Any]) -> tuple[str, ...]:
-    """Exact pins of what the worker imports: the versions that gave the reference answers."""
-    return tuple(f"{name}=={str(found[name]).partition('+')[0]}" for name in sorted({"numpy", *kind.libraries}))
+    """Exact pins of what the worker imports: the versions that gave the reference answers. What only another machine's
+    environment has is pinned like its twin here.
+    """
+    pins = []
+    for name in sorted({"numpy", *kind.libraries}):
+        version = str(found.get(name) or found[_TWINS[name]]).partition("+")[0]
+        pins.append(f"{name}=={version}{_MARKERS.get(name, '')}")
+    return tuple(pins)

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from edgepack.errors import BadInput
+from packager.archives import names_in
 
-FRAMEWORKS = ("pytorch", "keras")
-Form = Literal["torchscript", "keras"]
+FRAMEWORKS = ("pytorch", "keras", "tensorflow")
+Form = Literal["torchscript", "keras", "savedmodel"]
+SAVED_MODEL = "saved_model.pb"
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLD_TORCH = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # torch.save before 1.6: this number, pickled
@@ -23,9 +25,11 @@ _SEARCHED = 64 << 20  # bytes of an HDF5 file in which its attributes are looked
 
 
 def framework_of(path: Path) -> str | None:
-    """`pytorch` or `keras`; None for files of other kinds. Raises BadInput for a network that must be saved anew."""
-    if not path.is_file():
-        return None
+    """`pytorch`, `keras` or `tensorflow`; None for what is of another kind. Raises BadInput for a network that must be
+    saved anew.
+    """
+    if path.is_dir():
+        return "tensorflow" if SAVED_MODEL in names_in(path) else None
     with path.open("rb") as file:
         head = file.read(64)
         if head.startswith(HDF5):
@@ -57,6 +61,8 @@ def _zip(path: Path) -> str | None:
         raise BadInput(
             f"'{path.name}' is a pickled module or state_dict of PyTorch, which runs code when it is loaded: {_SAVE_AS}"
         )
+    if SAVED_MODEL in inside | set(names):
+        return "tensorflow"
     return None
 
 

@@ -14,7 +14,7 @@ from ..fields import Unsuited, line
 from .rows import given_rows, made_rows
 from .tensors import TensorField, answered_fields, field
 
-_FORMS = {"torchscript": "torchscript", "keras": "keras_net"}
+_FORMS = {"torchscript": "torchscript", "keras": "keras_net", "savedmodel": "savedmodel"}
 
 
 def main(job_text: str) -> None:

@@ -1,4 +1,4 @@
-"""The kind `network`: a TorchScript module or a Keras model. Fields are its inputs in order, rows first."""
+"""The kind `network`: a TorchScript module, a Keras model or a SavedModel. Fields are its inputs in order, rows first."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 def load(order: dict[str, Any]) -> Callable[[dict[str, Any], int], dict[str, Any]]:
     """Load the network; see `main.load`."""
-    opened = {"torchscript": _torchscript, "keras": _keras}[order["options"]["format"]]
-    ask, names = opened(order["model"]), list(order["output"])
+    opened = {"torchscript": _torchscript, "keras": _keras, "savedmodel": _savedmodel}[order["options"]["format"]]
+    ask, names = opened(order["model"], list(order["input"])), list(order["output"])
 
     def answer(arrays: dict[str, Any], rows: int) -> dict[str, Any]:
         found = ask([arrays[name] for name in order["input"]])
@@ -21,7 +21,7 @@ def load(order: dict[str, Any]) -> Callable[[dict[str, Any], int], dict[str, Any
     return answer
 
 
-def _torchscript(path: str) -> Callable[[list[Any]], list[Any]]:
+def _torchscript(path: str, _: list[str]) -> Callable[[list[Any]], list[Any]]:
     import torch
 
     module = torch.jit.load(path, map_location="cpu").eval()
@@ -35,7 +35,7 @@ def _torchscript(path: str) -> Callable[[list[Any]], list[Any]]:
     return ask
 
 
-def _keras(path: str) -> Callable[[list[Any]], list[Any]]:
+def _keras(path: str, _: list[str]) -> Callable[[list[Any]], list[Any]]:
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
     import torch
@@ -49,5 +49,23 @@ def _keras(path: str) -> Callable[[list[Any]], list[Any]]:
             given = tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(model.input, tensors)
             found = keras.tree.flatten(model(given, training=False))
         return [each.detach().numpy() for each in found]
+
+    return ask
+
+
+def _savedmodel(path: str, fields: list[str]) -> Callable[[list[Any]], list[Any]]:
+    os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)
+    signature = dict(loaded.signatures)
+    chosen = signature.get("serving_default") or next(iter(signature.values()))
+    named = list(chosen.structured_input_signature[1])
+    inputs = named if len(named) == 1 else fields
+
+    def ask(arrays: list[Any]) -> list[Any]:
+        assert loaded is not None  # noqa: S101 - kept here: a signature does not keep the variables that it reads
+        found = chosen(**{name: tf.constant(array) for name, array in zip(inputs, arrays)})
+        return [found[name].numpy() for name in sorted(found)]
 
     return ask

@@ -1,0 +1,123 @@
+"""TensorFlow SavedModels: the signature `serving_default`, or the only one there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
+
+import onnx
+import tensorflow as tf
+
+from ..fields import Unsuited, line
+from .tensors import TensorField
+
+OPSET, IR = 17, 8
+_USUAL = "serving_default"
+
+
+class Net:
+    """A loaded model; arrays go by the names of fields, each of which stands for one input of the signature."""
+
+    kind = "TensorFlow"
+    wide: tuple[str, ...] = ()
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._loaded = tf.saved_model.load(path)  # kept: its signature does not keep its variables
+        except Exception as error:  # TensorFlow raises anything for a folder that it does not read
+            raise Unsuited(f"it does not load in TensorFlow {tf.__version__}: {line(error)}") from error
+        self.key, self._signature = _signature(self._loaded)
+        self._specs = dict(sorted(self._signature.structured_input_signature[1].items()))
+        self.names: list[str] | None = sorted(self._signature.structured_outputs)
+        self._inputs: dict[str, str] = {}  # field → input of the signature
+
+    @property
+    def model(self) -> str:
+        """What it is, for the report."""
+        return f"SavedModel, signature {self.key}"
+
+    def fields(self, declared: list[TensorField] | None) -> list[TensorField]:
+        """The input fields: the signature's, or those given, by the same names; one field may be named otherwise."""
+        own = {name: _field(name, spec) for name, spec in self._specs.items()}
+        if declared is None:
+            self._inputs = {name: name for name in own}
+            return list(own.values())
+        if len(declared) == len(own) == 1:
+            self._inputs = {declared[0].name: next(iter(own))}
+        elif {each.name for each in declared} == set(own):
+            self._inputs = {each.name: each.name for each in declared}
+        else:
+            raise Unsuited(f"[steps.input] must name the signature's inputs: {', '.join(own)}")
+        for each in declared:
+            have = own[self._inputs[each.name]]
+            if each.scalar != have.scalar or not have.fits(each.shape):
+                raise Unsuited(f"[steps.input] {each.name} is {each.text}, the model takes {have.text}")
+        return declared
+
+    def ask(self, arrays: Mapping[str, Any]) -> list[Any]:
+        """The signature's answers, by the names of its outputs."""
+        given = {self._inputs[name]: tf.constant(array) for name, array in arrays.items()}
+        found = self._signature(**given)
+        return [found[name].numpy() for name in self.names or ()]
+
+    def export(
+        self, path: str, arrays: Mapping[str, Any], inputs: Sequence[TensorField], outputs: Sequence[TensorField]
+    ) -> None:
+        """Write the model as ONNX; raises what the exporter raises."""
+        import tf2onnx
+
+        taken = [self._inputs[each.name] for each in inputs]
+        specs = [
+            tf.TensorSpec(self._specs[name].shape, self._specs[name].dtype, f"in{at}") for at, name in enumerate(taken)
+        ]
+
+        def called(*tensors: Any) -> list[Any]:
+            found = self._signature(**dict(zip(taken, tensors, strict=True)))
+            return [found[name] for name in self.names or ()]
+
+        made, _ = tf2onnx.convert.from_function(tf.function(called), specs, opset=OPSET)
+        onnx.save(_named(made, [each.name for each in inputs], [each.name for each in outputs]), path)
+
+
+def _signature(loaded: Any) -> tuple[str, Any]:
+    found = dict(loaded.signatures)
+    if not found:
+        raise Unsuited("it has no signature: save it with signatures={'serving_default': …}")
+    if _USUAL in found:
+        return _USUAL, found[_USUAL]
+    if len(found) > 1:
+        raise Unsuited(f"it has the signatures {', '.join(sorted(found))}: name one '{_USUAL}'")
+    return next(iter(found.items()))
+
+
+def _field(name: str, spec: Any) -> TensorField:
+    if spec.dtype == tf.string or not spec.dtype.is_numpy_compatible:
+        raise Unsuited(f"input '{name}' is {spec.dtype.name}: package it as framework 'custom' (BYOP)")
+    if spec.shape.rank is None or spec.shape.rank < 1 or spec.shape[0] not in (None, 1):
+        raise Unsuited(f"input '{name}' has shape {spec.shape}: its first axis must be the rows")
+    return TensorField(name, spec.dtype.name, tuple(-1 if size is None else int(size) for size in spec.shape[1:]))
+
+
+def _named(model: Any, inputs: list[str], outputs: list[str]) -> Any:
+    """The graph with the fields' names; the rows are `N`."""
+    graph = model.graph
+    old = [each.name for each in (*graph.input, *graph.output)]
+    new = dict(zip(old, (*inputs, *outputs), strict=True))
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for at, name in enumerate(names):
+                names[at] = new.get(name, f"inner/{name}" if name in (*inputs, *outputs) else name)
+    for value in (*graph.input, *graph.output):
+        value.name = new[value.name]
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    model.ir_version = IR
+    onnx.checker.check_model(model)
+    return model
+
+
+def versions() -> dict[str, str]:
+    """What the answers depend on."""
+    return {"tensorflow": str(tf.__version__)}
