@@ -70,9 +70,8 @@ class Net:
         import tf2onnx
 
         taken = [self._inputs[each.name] for each in inputs]
-        specs = [
-            tf.TensorSpec(self._specs[name].shape, self._specs[name].dtype, f"in{at}") for at, name in enumerate(taken)
-        ]
+        known = [self._specs[name] for name in taken]
+        specs = [tf.TensorSpec(each.shape, each.dtype, f"in{at}") for at, each in enumerate(known)]
 
         def called(*tensors: Any) -> list[Any]:
             found = self._signature(**dict(zip(taken, tensors, strict=True)))

@@ -1,4 +1,4 @@
-"""The kind `network`: a TorchScript module, a Keras model or a SavedModel. Fields are its inputs in order, rows first."""
+"""The kind `network`: a TorchScript module, a Keras model or a SavedModel. Fields are its inputs, rows first."""
 
 from __future__ import annotations
 
