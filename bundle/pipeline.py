@@ -48,8 +48,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     imports beside the standard library, numpy included. `python` and `requirements` may differ between targets too.
     """
 
-    # a trained object; a network; process_data(); Inference and InferenceBuilder
-    kind: Literal["estimator", "network", "step", "custom"]
+    # a trained object; a network; a saved pipeline; process_data(); Inference and InferenceBuilder
+    kind: Literal["estimator", "network", "hugging_face", "step", "custom"]
     python: str  # "3.11": major and minor version of the interpreter that the wheels are for
     requirements: tuple[str, ...] = ()  # what was asked for, as exact pins: for people; the wheels decide
     options: dict[str, Any] = {}  # of the kind: see runtimes/shim/edgepack_worker/

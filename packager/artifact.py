@@ -33,7 +33,7 @@ class ModelArtifact:
     digest: str
     summary: str
     native: Literal["onnx", "tflite"] = "onnx"  # the runtime of a step without a `kind`
-    kind: Literal["estimator", "network", "step", "custom"] | None = None
+    kind: Literal["estimator", "network", "hugging_face", "step", "custom"] | None = None
     requirements: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.errors import BadInput
-from packager.frameworks import estimators, networks, tflite_wire, uploads
+from packager.frameworks import estimators, hugging_face, networks, tflite_wire, uploads
 from packager.frameworks.onnx_wire import read_onnx
 
 # what this version packages
-FRAMEWORKS = ("onnx", "tflite", *networks.FRAMEWORKS, *estimators.FRAMEWORKS, "python", "custom")
+FRAMEWORKS = (
+    *("onnx", "tflite", *networks.FRAMEWORKS, *estimators.FRAMEWORKS, "python", "custom"),
+    *hugging_face.FRAMEWORKS,
+)
 
 # (offset, bytes, what it is). Sources: the formats' own specifications, and `file`'s magic.
 _MAGIC = (
@@ -38,6 +41,8 @@ def detect(path: Path, given: str | None = None) -> str:
         raise BadInput(
             f"framework '{given}' is not in this version: it packages {', '.join(FRAMEWORKS)}", field="framework"
         )
+    if hugging_face.is_pipeline(path):
+        return hugging_face.agreed(path, given)
     found = networks.framework_of(path) if path.is_dir() else _saved(path)
     if found is not None:
         is_saved_by_keras = (found, given) == ("tensorflow", "keras")

@@ -13,6 +13,7 @@ from packager.artifact import ModelArtifact
 from packager.cache import writing
 from packager.checks import Checklist
 from packager.detect import detect
+from packager.frameworks import hugging_face
 from packager.project import StepSource
 
 # framework → the module that inspects its models: `inspect_model(source, root, checklist, cache) -> ModelArtifact`
@@ -22,6 +23,7 @@ _MODULES = {
     "pytorch": "packager.frameworks.pytorch",
     "keras": "packager.frameworks.keras",
     "tensorflow": "packager.frameworks.tensorflow",
+    **{name: "packager.frameworks.hugging_face" for name in hugging_face.FRAMEWORKS},
     "python": "packager.frameworks.python_step",
     "custom": "packager.frameworks.custom",
     "sklearn": "packager.frameworks.sklearn",
