@@ -23,8 +23,8 @@ _PICTURES = "stable-diffusion-text-2-img"
 _LARGEST_CONFIG = 16 << 20  # bytes
 _WEIGHTS = (".safetensors", ".bin")
 _TELLING = ("tokenizer_config.json", "tokenizer.json", "preprocessor_config.json", "generation_config.json")
-_LIBRARIES = ("numpy", "pillow", "protobuf<7", "sentencepiece", "torch==2.13.0", "transformers==4.57.6")
-_DIFFUSERS = ("diffusers==0.39.0",)
+REQUIREMENTS = ("numpy", "pillow", "protobuf<7", "sentencepiece", "torch==2.13.0", "transformers==4.57.6")
+DIFFUSERS = ("diffusers==0.39.0",)
 # what must lie beside the weights → files any of which will do
 _NEEDED = {
     "tokenizer": ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model"),
@@ -77,7 +77,7 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
         digest=folder_digest(dict(tree.files)),
         summary=f"pipeline {task}, {len(tree.files)} files",
         kind="hugging_face",
-        requirements=(*_LIBRARIES, *(_DIFFUSERS if task == _PICTURES else ())),
+        requirements=(*REQUIREMENTS, *(DIFFUSERS if task == _PICTURES else ())),
         options={"task": task},
         reason=REASON,
         golden=GoldenRows(rows_to_ask(*fields)) if (source.golden is None or source.golden.rows is None) else None,

@@ -6,6 +6,7 @@ own interpreter has none of these libraries.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -138,8 +139,6 @@ def stable_diffusion_text_2_img(folder: Path) -> None:
 
 def clip_tokenizer(folder: Path) -> Any:
     """CLIP's own: pieces of words, each letter alone and at the end of a word."""
-    import json
-
     letters = [chr(code) for code in range(33, 127)]
     pieces = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{each}</w>" for each in letters)]
     kept = dict(zip(pieces[: len(VOCABULARY)], range(len(VOCABULARY)), strict=True))
@@ -225,8 +224,6 @@ def text_generation(folder: Path) -> None:
 
 
 def automatic_speech_recognition(folder: Path) -> None:
-    import json
-
     letters = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, **{chr(97 + at): 5 + at for at in range(26)}}
     work = folder.parent / "letters"
     work.mkdir(exist_ok=True)
@@ -237,6 +234,42 @@ def automatic_speech_recognition(folder: Path) -> None:
         num_conv_pos_embedding_groups=2, num_feat_extract_layers=2, pad_token_id=0, **SMALL,
     )  # fmt: skip
     save(folder, t.Wav2Vec2ForCTC(config), words, t.Wav2Vec2FeatureExtractor())
+
+
+TEXTS = ("the line stopped at noon", "a bearing of press 4 is warm", "all good")
+
+
+def answered(task: str, folder: Path) -> list[dict[str, Any]] | None:
+    """Rows with the answers of a plain pipeline, where they are simple to say; written apart from edgepack's own."""
+    if task in ("text-classification", "sentiment-analysis"):
+        ask = t.pipeline("text-classification", model=str(folder))
+        found = [(text, ask(text)[0]) for text in TEXTS]
+        return [{"in.inputs": x, "out.label": [y["label"]], "out.score": [y["score"]]} for x, y in found]
+    if task == "feature-extraction":
+        ask = t.pipeline(task, model=str(folder))
+        return [{"in.inputs": text, "out.output": ask(text)[0]} for text in TEXTS]
+    if task == "zero-shot-classification":
+        ask, labels = t.pipeline(task, model=str(folder)), ["press", "line"]
+        found = [ask(text, candidate_labels=labels) for text in TEXTS]
+        return [
+            {
+                "in.inputs": text, "in.candidate_labels": labels, "out.sequence": each["sequence"],
+                "out.labels": each["labels"], "out.scores": each["scores"],
+            }
+            for text, each in zip(TEXTS, found, strict=True)
+        ]  # fmt: skip
+    if task in ("summarization", "translation"):
+        name = {"summarization": "summary_text", "translation": "translation_text"}[task]
+        ask = t.pipeline(task, model=str(folder))
+        return [{"in.inputs": text, f"out.{name}": ask(text)[0][name]} for text in TEXTS]
+    if task == "question-answering":
+        ask = t.pipeline(task, model=str(folder))
+        found = [(text, ask(question="why did it stop", context=text)) for text in TEXTS]
+        return [
+            {"in.question": "why did it stop", "in.context": x, **{f"out.{name}": y[name] for name in y}}
+            for x, y in found
+        ]
+    return None
 
 
 def main() -> None:
@@ -254,6 +287,9 @@ def main() -> None:
         torch.manual_seed(0)
         (folder / name).mkdir()
         makers[name](folder / name)
+        rows = answered(name, folder / name)
+        if rows is not None:
+            (folder / name / "golden.json").write_text(json.dumps(rows))
 
 
 if __name__ == "__main__":
