@@ -10,8 +10,10 @@ in numpy.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -136,7 +138,7 @@ def exported(layers: list[Layer]) -> bytes:
     return bytes(builder.Output())
 
 
-def tensor(model, name, kind, shape, scale: Scale, data: np.ndarray | None = None) -> int:
+def tensor(model: Any, name: str, kind: int, shape: Sequence[int], scale: Scale, data: np.ndarray | None = None) -> int:
     """Add a tensor to the model's graph; -1 is the rows. Returns its number."""
     made = schema.TensorT()
     made.name, made.type, made.shape = name, kind, [max(size, 1) for size in shape]
@@ -153,7 +155,7 @@ def tensor(model, name, kind, shape, scale: Scale, data: np.ndarray | None = Non
     return len(model.subgraphs[0].tensors) - 1
 
 
-def dense_code():
+def dense_code() -> Any:
     """The one operator of the network: FULLY_CONNECTED, whose version 4 takes int8."""
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
@@ -161,7 +163,7 @@ def dense_code():
     return code
 
 
-def dense(taken: list[int], given: int, relu: bool):
+def dense(taken: list[int], given: int, relu: bool) -> Any:
     """One dense layer."""
     kinds = schema.ActivationFunctionType
     made, options = schema.OperatorT(), schema.FullyConnectedOptionsT()
@@ -171,7 +173,7 @@ def dense(taken: list[int], given: int, relu: bool):
     return made
 
 
-def signature(inputs: dict[str, int], outputs: dict[str, int]):
+def signature(inputs: dict[str, int], outputs: dict[str, int]) -> Any:
     """The names that callers use."""
     made = schema.SignatureDefT()
     made.signatureKey, made.subgraphIndex = "serving_default", 0
@@ -179,7 +181,7 @@ def signature(inputs: dict[str, int], outputs: dict[str, int]):
     return made
 
 
-def named(name: str, number: int):
+def named(name: str, number: int) -> Any:
     """A name for a tensor."""
     made = schema.TensorMapT()
     made.name, made.tensorIndex = name, number
