@@ -26,7 +26,7 @@ from packager.package import Packaged, package
 from packager.project import Project
 from runtimes.trial import run_trial
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]  # the first of them unpacks and compiles PyTorch
 
 EXAMPLE = Path(__file__).parents[2] / "examples/text-triage"
 # tasks that nobody's rows are given for are asked rows made for them: a picture of 64 × 64 takes two steps

@@ -23,7 +23,7 @@ from packager.project import Project
 from runtimes.trial import run_trial
 from tests.frameworks.conftest import project
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]  # the first of them unpacks and compiles PyTorch
 
 Inspect = Callable[..., ModelArtifact]
 
