@@ -67,6 +67,14 @@ RULES = (
         "they make models, at packaging",
     ),
     Rule(
+        "making of models",
+        "ai-edge-litert",
+        r"ai_edge_litert/(libLiteRtWebGpuAccelerator\.so|(aot|tflite|tools|vendors)/|schema_py_generated\.py|\w+_pb2\.py"
+        r"|_pywrap_(?!litert_interpreter_wrapper)\w+\.so|format_converter_wrapper\w*\.so)",
+        "an image runs models with the interpreter alone, on the CPU",
+    ),
+    Rule("number types", "ml-dtypes", r".*", "ai-edge-litert's converter asks for them, its interpreter does not"),
+    Rule(
         "builders",
         "numpy",
         r"numpy/(f2py|distutils|typing/tests|_core/(_simd|_\w+_tests)\.)",

@@ -50,7 +50,7 @@ class Job:
     """What a worker runs. `model` is a file, or the folder of a python step; `sites` are folders with packages."""
 
     name: str  # for messages: the step's
-    kind: Literal["estimator", "step", "custom", "engine"]
+    kind: Literal["estimator", "network", "hugging_face", "step", "custom", "engine"]
     model: Path
     input: Schema
     output: Schema

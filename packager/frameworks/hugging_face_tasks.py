@@ -216,7 +216,8 @@ def _value(type_: Type, row: int, draw: Any) -> Any:
         return list(_LABELS[: type_.size or 3]) + [f"label {at}" for at in range(len(_LABELS), type_.size or 0)]
     if not isinstance(type_.item, ListOf):
         return draw.standard_normal(type_.size or _SAMPLES).round(3).tolist()
-    sizes, inner = [], type_
+    sizes: list[int] = []
+    inner: Type = type_
     while isinstance(inner, ListOf):
         sizes.append(inner.size or _SIDE)
         inner = inner.item

@@ -11,7 +11,6 @@ from typing import Any
 from bundle.golden import GoldenRows
 from columns.schema import Schema
 from edgepack.errors import BadInput
-from oci.digest import Digest
 from packager import gate
 from packager.artifact import ModelArtifact, file_digest, folder_digest
 from packager.checks import Checklist
@@ -53,7 +52,7 @@ class Upload:
         return cls(path, {path.name: path})
 
     @property
-    def digest(self) -> Digest:
+    def digest(self) -> str:
         """What names the network."""
         return folder_digest(dict(self.files)) if self.path.is_dir() else file_digest(self.path)
 

@@ -21,7 +21,6 @@ from bundle.golden import Tolerance
 from columns.schema import Schema
 from durable.files import publish
 from edgepack.errors import BadInput
-from oci.digest import Digest
 from packager.conversion import NATIVE, Converted
 from packager.environments import Environment
 from packager.gate import NOT_COMPARABLE, Verdict, figures
@@ -55,7 +54,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class Asked:
     """What an outcome depends on, beside our own code."""
 
-    artefact: Digest
+    artefact: str
     environment: Environment
     fields: tuple[Schema | None, Schema | None]
     rows: Sequence[Mapping[str, Any]] | None
@@ -65,7 +64,7 @@ class Asked:
     def key(self) -> str:
         """The name of the outcome's folder."""
         asked = {
-            "artefact": str(self.artefact),
+            "artefact": self.artefact,
             "environment": self.environment.kept.key,
             "code": _code_digest(),
             "fields": [None if each is None else each.to_dict() for each in self.fields],

@@ -162,12 +162,15 @@ def test_the_agents_requirements_are_those_of_the_package():
     from buildx.lock import read_toml
 
     project = read_toml((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert agent_requirements() == sorted(project["dependencies"] + project["optional-dependencies"]["agent"])
+    extras = project["optional-dependencies"]
+    assert agent_requirements() == sorted(project["dependencies"] + extras["agent"] + extras["tflite"])
 
 
 def test_a_runtime_that_a_pipeline_does_not_use_is_not_installed():
     assert "onnxruntime>=1.20" in requirements_for({"onnx"})
-    assert requirements_for(set()) == [line for line in agent_requirements() if not line.startswith("onnxruntime")]
+    engines = ("ai-edge-litert", "onnxruntime")
+    assert requirements_for(set()) == [line for line in agent_requirements() if not line.startswith(engines)]
+    assert [line for line in requirements_for({"tflite"}) if line.startswith(engines)] == ["ai-edge-litert>=2.1"]
 
 
 def test_the_best_of_several_wheels_is_chosen():

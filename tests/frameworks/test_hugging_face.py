@@ -120,11 +120,11 @@ def test_another_field_goes_to_the_model_where_it_generates_and_is_refused_elsew
         ({"framework": f"{PREFIX}poetry"}, "framework 'hugging-face-poetry' is not in this version: it packages"),
         ({"framework": "onnx"}, "is a Hugging Face pipeline, not a model of 'onnx': give framework as one of"),
         ({"fields": {"input": "string"}}, r"\[steps.input\] lacks 'inputs', which text-classification needs"),
-        ({"fields": {"inputs": "float32"}}, r"\[steps.input\] inputs is float, text-classification has string"),
+        ({"fields": {"inputs": "float32"}}, r"\[steps.input\] inputs is float32, text-classification has string"),
         ({"outputs": {"kind": "string"}}, r"\[steps.output\] names 'kind', text-classification gives label, score"),
         ({"without": "tokenizer.json"}, "has no tokenizer .tokenizer.json or vocab.txt., which text-classification"),
         ({"without": "model.safetensors"}, "has no weights"),
-        ({"without": "config.json"}, "config.json"),
+        ({"without": "config.json"}, "holds neither a .onnx file nor Python code"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(changes: dict[str, Any], said: str, inspected: Any) -> None:

@@ -1,7 +1,7 @@
 """Every example, built by both builders, run on both architectures as a user would: read-only root, no capabilities.
 
 Both builders' images of one architecture run beside each other; each answers golden rows, finds itself healthy and
-ends when it is told to. The short form runs one example of a native model and one with a python step;
+ends when it is told to. The short form runs one example of each native runtime and one with a python step;
 EDGEPACK_TEST_EXAMPLES=all runs every one.
 """
 
@@ -21,7 +21,7 @@ from tests.images.containers import Node, assert_answers_as_golden
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1500)]
 EXAMPLES = EXAMPLE.parent
-_SHORT = ("wine-line", "python-step")
+_SHORT = ("wine-line", "vibration-anomaly", "python-step")
 _SHARED = {"direct": "images", "buildx": "buildx_images"}
 PLATFORMS = {"amd64": "linux/amd64", "arm64": "linux/arm64/v8"}
 
@@ -34,7 +34,7 @@ class BuiltExample:
     images: dict[str, dict[str, Image]]
 
 
-@pytest.fixture(scope="module", params=["wine-line", "digits-camera", "python-step", "byop-clusters"])
+@pytest.fixture(scope="module", params=["wine-line", "vibration-anomaly", "digits-camera", "python-step", "byop-clusters"])
 def example(request, tmp_path_factory) -> BuiltExample:
     if request.param not in _SHORT and os.environ.get("EDGEPACK_TEST_EXAMPLES") != "all":
         pytest.skip(f"'{request.param}' is part of the long form: set EDGEPACK_TEST_EXAMPLES=all")

@@ -61,14 +61,15 @@ def _alone(net: Any, inputs: list[TensorField], rows: dict[str, Any]) -> list[An
     with them is an axis of unsaid length too.
     """
     one = {name: array[:1] for name, array in rows.items()}
-    shorter = {
-        each.name: one[each.name][(slice(None), *(slice(0, -1) if size < 0 else slice(None) for size in each.shape))]
-        for each in inputs
-    }
+    shorter = {each.name: one[each.name][_shorter(each)] for each in inputs}
     try:
         return list(net.ask(shorter))
     except Exception:  # fewer are too few for it: its lengths stay as they were seen
         return list(net.ask(one))
+
+
+def _shorter(each: TensorField) -> tuple[slice, ...]:
+    return (slice(None), *[slice(0, -1) if size < 0 else slice(None) for size in each.shape])
 
 
 def _rows(job: dict[str, Any], inputs: list[TensorField], net: Any) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Net:
         return list(keras.tree.flatten(self.model_(given, training=False)))
 
 
-class _Flat(torch.nn.Module):
+class _Flat(torch.nn.Module):  # type: ignore[misc,unused-ignore]
     """Takes and gives tensors one after another, as the exporter wants them."""
 
     def __init__(self, call: Any, model: Any) -> None:

@@ -62,7 +62,7 @@ def _column(each: TensorField, shape: tuple[int, ...], count: int, largest: int,
     if "int" in each.scalar:
         return draw.randint(0, largest + 1, (count, *shape)).astype(each.scalar)
     made = draw.standard_normal((count, *shape))
-    special = (lambda row: row * 0, lambda row: row * 0 + 1, lambda row: row * 30, lambda row: row / 1000, np.round)
-    for at, change in enumerate(special[: count - 1]):
-        made[at + 1] = change(made[at + 1])
+    special = (made[0] * 0, made[0] * 0 + 1, made[0] * 30, made[0] / 1000, np.round(made[0]))
+    for at, row in enumerate(special[: count - 1]):
+        made[at + 1] = row
     return made.astype(each.scalar)

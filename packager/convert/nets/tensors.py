@@ -52,8 +52,8 @@ def answered_fields(
     """
     for array in arrays:
         if array.ndim == 0 or len(array) != rows:
-            found = "one value" if array.ndim == 0 else f"{len(array)} rows"
-            raise Unsuited(f"it gives {found} for {rows} rows: its first axis must be the rows")
+            came = "one value" if array.ndim == 0 else f"{len(array)} rows"
+            raise Unsuited(f"it gives {came} for {rows} rows: its first axis must be the rows")
     shown = names or names_of("output", len(arrays))
     found = [_shown(name, many, one) for name, many, one in zip(shown, arrays, alone, strict=True)]
     if declared is None:

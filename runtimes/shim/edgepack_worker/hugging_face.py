@@ -108,7 +108,7 @@ def _of_text(*names: str) -> Callable[[Any, Row], Row]:
 
     def ask(pipeline: Any, row: Row) -> Row:
         found = pipeline(row["inputs"], **_rest(row, "inputs"))
-        return _listed([found] if isinstance(found, Mapping) else list(found), *names)
+        return _listed([dict(found)] if isinstance(found, Mapping) else list(found), *names)
 
     return ask
 
