@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -145,7 +146,8 @@ def test_a_cache_that_has_no_room_for_a_wheel_is_one_line_and_left_sound(folder,
     base = make_base(folder / "base")
     wheel = make_wheel(folder / "wheels", "numpy", "99.0", {"numpy/big.bin": os.urandom(5 << 20)})
     line = full(folder, "--base", str(base))
-    assert line.startswith(f"edgepack: '{wheel.name}' cannot be kept in the cache '{small_disk}/wheels': No space left")
+    # wheels are fetched side by side: the large one, or one that came beside it, finds no room
+    assert re.match(rf"edgepack: '[\w.-]+\.whl' cannot be kept in the cache '{small_disk}/wheels': No space left", line)
     assert half_written(folder) == []
     wheel.unlink()
     assert_builds(folder, "--base", str(base))

@@ -5,6 +5,7 @@ import pytest
 
 from columns.columns import Columns
 from edgepack.errors import BadInput, RuntimeFailed
+from runtimes import pipeline
 from runtimes.pipeline import LoadedPipeline
 from tests.runtimes.models import bundle_folder, identity, linear, step
 
@@ -44,7 +45,8 @@ def test_steps_that_do_not_fit_together_are_refused_with_both_sides(tmp_path):
         LoadedPipeline.open(folder)
 
 
-def test_a_runtime_that_is_not_here_is_named(tmp_path):
+def test_a_runtime_that_this_version_does_not_know_is_named(tmp_path, monkeypatch):
+    monkeypatch.delitem(pipeline._ENGINES, "tflite")
     folder = bundle_folder(tmp_path, {"m.tflite": b"x"}, [step(model="m.tflite", runtime="tflite")])
     with pytest.raises(RuntimeFailed, match="needs runtime 'tflite': this version runs onnx, python"):
         LoadedPipeline.open(folder)
