@@ -28,9 +28,10 @@ COMPRESSIONS = ("splice", "gzip", "zstd")
 def files(project, tmp_path_factory) -> dict[str, Path]:
     """An image for each compression, on the real base; its wheels are small stand-ins, for gzip's level takes long."""
     folder = tmp_path_factory.mktemp("compressions")
+    own = Path(shutil.copytree(project, folder / project.name))  # the stand-ins are locked in it
     flags = ["--arch", "x86", "--wheels", str(agent_wheels(folder / "wheels"))]
     for name in COMPRESSIONS:
-        edgepack_build(project, *flags, "--compression", name, "-o", str(folder / f"{name}.tar"))
+        edgepack_build(own, *flags, "--compression", name, "-o", str(folder / f"{name}.tar"))
     return {name: folder / f"{name}.tar" for name in COMPRESSIONS}
 
 
