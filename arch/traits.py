@@ -131,7 +131,10 @@ def read_traits(path: Path, known: Mapping[Target, Traits]) -> Traits:
         target = Target.read(found.target)
         given = _given(found)
         _check(given, path)
-        below = known.get(target) or known.get(Target.read(found.like or f"{target.arch}/none"))
+        like = Target.read(found.like or f"{target.arch}/none")
+        below = known.get(target) or known.get(like)
+        if below is None and known:
+            raise BadInput(f"like '{like}' is no target: choose one of {', '.join(map(str, known))}")
         if below is None:
             return Traits(target=target, **{"base": None, **given})
         if target not in known:

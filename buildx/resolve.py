@@ -153,8 +153,8 @@ def _compile(
         command += ["--python-version", traits.python, "--python-platform", traits.wheel_platform]
         command += [word for index in traits.indexes for word in ("--index", index)]
         command += ["--overrides", overrides.name] if traits.left_out else []
-        command += [*more, asked.name]
         environment = _environment(environ)
+        command = with_links([*command, *more, asked.name], environment)
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment, check=False
@@ -212,6 +212,17 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     links = (environ.get("PIP_FIND_LINKS") or _pip_setting("find-links") or "").split()
     made |= {"UV_DEFAULT_INDEX": index} if index else {}
     return {"UV_FIND_LINKS": ",".join(links), **made} if links else made
+
+
+def with_links(command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """A command for uv with the places of links of its `environment` too: one that it names itself would hide them.
+
+    Without an index they are left out, so that a folder is asked by itself.
+    """
+    links = environment.get("UV_FIND_LINKS", "").split(",")
+    if "--find-links" not in command or "--no-index" in command:
+        return list(command)
+    return [*command, *(word for link in links if link for word in ("--find-links", link))]
 
 
 def _pip_setting(name: str) -> str | None:

@@ -62,7 +62,8 @@ class Wheels:
         if locked.excluded != list(traits.left_out):
             return "other packages were left out of it"
         if locked.glibc != _glibc(traits):
-            return f"it was made for a base with glibc {locked.glibc or 'of its own'}"
+            theirs = f"a given base with glibc {locked.glibc}" if locked.glibc else "edgepack's own base"
+            return f"it was made for {theirs}"
         mine = self._mine(traits)
         for wheel in locked.wheels:
             if wheel.name in mine and not self._holds(wheel) and sha256_of(mine[wheel.name]) != wheel.sha256:

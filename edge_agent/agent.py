@@ -35,7 +35,7 @@ from edge_agent.fetch import BlobSource, Fetcher
 from edge_agent.fit import objections, sandbox_objection
 from edge_agent.folders import Folders
 from edge_agent.hub_client import HubClient, checked_url
-from edge_agent.imports import import_layout
+from edge_agent.imports import import_layout, names_in_layouts
 from edge_agent.loop import Backoff, Loop
 from edge_agent.repository import Repository
 from edge_agent.serving import ActivePipeline, Serving
@@ -271,15 +271,17 @@ class Agent:
         Raises what is wrong with a bundle folder if `strict`, or if without it nothing serves and no hub could send
         anything better.
         """
+        folders = list(bundles)
         self._activator.restore()
-        self.serving.expect(())
-        for folder in bundles:
+        self.serving.expect(names_in_layouts(folders, self.state, self.target))
+        for folder in folders:
             try:
                 import_layout(folder, self._activator, self.state, self._stage.serving(), self.target, trial=trial)
             except EdgepackError as error:
                 if strict or not (self.serving.names or self.has_hub):
                     raise
                 event(log, "bundle folder not taken", level=logging.ERROR, folder=folder, reason=str(error))
+        self.serving.expect(())
         assignment = self.state.assignment()
         wanted = assignment.pipelines.values() if assignment else ()
         self._activator.collect(each.manifest for each in wanted)
@@ -291,7 +293,9 @@ class Agent:
 
     def start(self) -> None:
         """Begin to talk to the hub, once there is one."""
-        self.state.beat(started_ms=time.time_ns() // 1_000_000, pid=os.getpid(), sandbox_policy=self.config.sandbox)
+        started_ms = time.time_ns() // 1_000_000
+        # what an earlier process ended with, perhaps killed, says nothing of this one
+        self.state.beat(started_ms=started_ms, pid=os.getpid(), sandbox_policy=self.config.sandbox, errors={})
         present = self.state.enrolment()
         if present and self.config.hub and checked_url(self.config.hub) != present.hub:
             event(

@@ -5,6 +5,8 @@ state decides.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from arch.target import Target
@@ -14,7 +16,7 @@ from edge_agent.activate import Activator
 from edge_agent.events import event
 from edge_agent.fetch import fits
 from edge_agent.state import State
-from edgepack.errors import BadInput
+from edgepack.errors import BadInput, EdgepackError
 from fleet.messages import Assigned
 from oci.descriptor import Descriptor
 from oci.image import INDEXES, MANIFESTS, Index, parse_index
@@ -54,6 +56,15 @@ def import_layout(
             version = Assigned(manifest=bundle.digest, index=bundle.index_digest, repository="")
             activator.activate(bundle.name, version, 0, trial=trial)
     return [bundle.name for bundle in found]
+
+
+def names_in_layouts(folders: Iterable[Path], state: State, target: Target) -> set[str]:
+    """The pipelines that `import_layout` is to activate out of these folders; what is wrong with one, it says then."""
+    names: set[str] = set()
+    for folder in folders if not state.floor() else ():
+        with suppress(EdgepackError):
+            names.update(bundle.name for bundle in fitting_bundles(folder, target))
+    return names
 
 
 def fitting_bundles(folder: Path, target: Target) -> list[Bundle]:

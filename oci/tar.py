@@ -105,6 +105,24 @@ def read_tar(path: Path, ref_name: str | None = None) -> Index:
     return Tar(path).index(ref_name)
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place for a tar where something else lies: a slip in a name shall not cost a model.
+
+    Raises BadInput for a folder, a device, and a file that is neither empty nor a tar.
+    """
+    try:
+        if not path.exists():
+            return
+        if path.is_file():
+            with path.open("rb") as file:
+                head = file.read(BLOCK)
+            if not head or head[257:262] == b"ustar":
+                return
+    except OSError as error:
+        raise BadInput(f"'{path}' cannot be written: {error.strerror}; choose another place with -o") from error
+    raise BadInput(f"'{path}' is there already and is no tar: choose another name with -o, or remove it first")
+
+
 def write_tar(
     index: Index,
     path: Path,

@@ -1,7 +1,7 @@
 """`Project`: what a user hands us, read and checked; nothing of it has been opened as a model yet.
 
-Three sources are one: a bare model file, a folder with an `edgepack.toml`, the path of that file. All paths of a
-project stay inside its folder, also through links.
+Three sources are one: a bare model (a file, or the folder of a SavedModel or of an ONNX model), a folder with an
+`edgepack.toml`, the path of that file. All paths of a project stay inside its folder, also through links.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from bundle.pipeline import MOST_REPLICAS, MOST_WEIGHT, LogPolicy, Resources, dns_label, legal_name, parse_bytes
 from columns.schema import Schema
 from edgepack.errors import BadInput
+from packager.frameworks.networks import SAVED_MODEL
 from packager.grammar import ProjectTable, StepTable, read_toml
 
 TOML = "edgepack.toml"
@@ -98,19 +99,28 @@ class Project:
         try:
             if not source.exists():
                 raise BadInput(f"no such file: '{source}': expected a model file, or a folder with {TOML}")
-            if source.name == TOML or source.is_dir():
+            if source.name == TOML or (source.is_dir() and not _is_model(source)):
                 return _from_toml(source if source.name == TOML else source / TOML)
             return _from_model(source)
         except (OSError, RuntimeError, ValueError) as error:  # not readable, links in a circle, a name no file can have
             raise BadInput(f"'{source}' does not open: {getattr(error, 'strerror', None) or error}") from error
 
 
+def _is_model(folder: Path) -> bool:
+    """Whether a folder is a model that says its own fields; only the names at its top are looked at."""
+    names = {each.name for each in folder.iterdir()}
+    if TOML in names or any(name.endswith(".py") for name in names):
+        return False
+    return SAVED_MODEL in names or any(name.endswith(".onnx") for name in names)
+
+
 def _from_model(path: Path) -> Project:
-    """A bare model file is a project of one step with all settings at their defaults."""
-    name, notes = _made_name(path.stem)
+    """A bare model is a project of one step with all settings at their defaults; its rows are kept beside it."""
     model = path.resolve()
+    name, notes = _made_name(path.stem.strip(".") or model.stem)
     root = model.parent
-    _check_file(model, model.name)
+    if not model.is_dir():
+        _check_file(model, model.name)
     kept = root / f"{model.stem}.golden.json"
     rows = kept if kept.is_file() else None
     golden = GoldenSource(rows, kept)

@@ -77,7 +77,7 @@ class TfliteRuntime:
     def __init__(self, engine: Any, path: Path, step: StepSpec) -> None:
         self._engine, self._path, self._step = engine, path, step
         self._input, self._output = Schema.parse(step.input), Schema.parse(step.output)
-        self._threads = engine_threads()
+        self._threads, self._most_idle = engine_threads(), usable_cpus()  # asked once: it reads the kernel's files
         first = self._made()
         self._inputs = _places(first, step, self._input, first.get_input_details(), "inputs")
         self._outputs = _places(first, step, self._output, first.get_output_details(), "outputs")
@@ -158,7 +158,7 @@ class TfliteRuntime:
         interpreter = self._taken(shapes)
         yield interpreter
         with self._lock:  # one that failed is not given back: nobody knows what it holds
-            if keep and len(self._idle) < usable_cpus():
+            if keep and len(self._idle) < self._most_idle:
                 self._idle.append((shapes, interpreter))
 
     def _taken(self, shapes: Shapes) -> Any:

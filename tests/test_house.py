@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -62,6 +63,13 @@ def test_all_rooms_are_in_the_wheel() -> None:
         "tests",
     }
     assert packed == rooms
+
+
+def test_the_environment_holds_what_the_lock_file_of_its_python_pins() -> None:
+    """A pin that this Python cannot install leaves an older environment as it was, and stops every fresh clone."""
+    lock = CHECKOUT / "locks" / f"py{sys.version_info[0]}{sys.version_info[1]}.txt"
+    pins = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", lock.read_text()))
+    assert pins and {name: version(name) for name in pins} == pins
 
 
 def test_the_public_face_imports_no_room() -> None:

@@ -33,6 +33,9 @@ def body_of(call: Call) -> bytes | bytearray:
         raise BodyTooLarge(f"the body unpacks to more than {size_of(call.most_bytes)}: send fewer rows at once")
     if not unpacker.eof:
         raise BadInput(f"the body is cut short: its {coding} stream does not end", field="Content-Encoding")
+    if unpacker.unused_data:  # of a second stream we would lose the rows, of junk the reason
+        said = f"the body goes on behind the end of its {coding} stream: pack it as one stream"
+        raise BadInput(said, field="Content-Encoding")
     return body
 
 

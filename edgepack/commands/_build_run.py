@@ -47,8 +47,11 @@ def run_build(asked: Asked) -> None:
     from edgepack.commands._push import Push
     from edgepack.commands._terminal import TerminalReport
     from edgepack.commands.cache import cache_folder
+    from oci.tar import check_place
     from packager.project import Project
 
+    if asked.output is not None:
+        check_place(asked.output)
     catalog = _catalog(asked.source)
     wanted = wanted_targets(asked.archs, asked.accel, asked.targets, catalog)
     environ, cache, is_pushed = os.environ, cache_folder(os.environ), asked.push is not None

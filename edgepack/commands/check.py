@@ -27,8 +27,8 @@ def command(source: Path, wheels: Path | None, as_json: bool) -> None:
     """Check a model file or a project: its versions, fields, validations and golden rows, and that it answers as
     expected.
 
-    SOURCE is a model file, or a folder with an edgepack.toml. The model runs in a child process. Exit code 2 when a
-    check fails; the line on standard error says which.
+    SOURCE is a model (a file, or the folder of a SavedModel), or a folder with an edgepack.toml. The model runs in a
+    child process. Exit code 2 when a check fails; the line on standard error says which.
 
     \b
     Example:

@@ -23,10 +23,10 @@ def rows_for(path: Optional[str], original: Original, fields: List[Field], scala
     try:
         original.is_widened = False
         made = decisive_rows(original.model, fields, scalar, original.layout)
-        made = _answered(original, fields, made, scalar)
+        made = _answered(original, fields, made)
     except Unsuited:
         try:
-            original.is_widened = scalar == "float32"
+            original.is_widened = _are_narrow(fields)
             made = {name: _tame(array) for name, array in (made or {}).items()}
             made = answered(lambda rows: original.ask(fields, rows), made) if made else None
         except Unsuited:
@@ -41,12 +41,17 @@ def rows_for(path: Optional[str], original: Original, fields: List[Field], scala
     return {name: np.concatenate([given[name], made[name].astype(given[name].dtype)]) for name in given}
 
 
-def _answered(original: Original, fields: List[Field], made: Dict[str, Any], scalar: str) -> Dict[str, Any]:
+def _are_narrow(fields: List[Field]) -> bool:
+    """Whether there is a float of 32 bits: some estimators fitted with 64 take no others (KMeans)."""
+    return any(field.dtype == np.float32 for field in fields)
+
+
+def _answered(original: Original, fields: List[Field], made: Dict[str, Any]) -> Dict[str, Any]:
     """Rows that the original answers, as they are, else widened to 64 bits."""
     try:
         return answered(lambda rows: original.ask(fields, rows), made)
     except Unsuited:
-        if scalar != "float32":
+        if not _are_narrow(fields):
             raise
         original.is_widened = True
         return answered(lambda rows: original.ask(fields, rows), made)

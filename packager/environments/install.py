@@ -20,7 +20,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from buildx.resolve import uv_environment, uv_program, uv_reason
+from buildx.resolve import uv_environment, uv_program, uv_reason, with_links
 from edgepack.errors import BadInput, BuildFailed
 from packager.environments.interpreters import KNOWN, Interpreter, find, own_minor
 from packager.environments.recipe import Recipe, packages
@@ -195,13 +195,14 @@ def _clock(progress: Callable[[str], None], what: str) -> Callable[[], None]:
 def _uv(arguments: list[str], environ: Mapping[str, str], why: str, tell: Callable[[], None]) -> None:
     """Run uv to its end. Raises BuildFailed with its reason; interrupted, it is ended first."""
     end = time.monotonic() + _TIMEOUT_S
+    environment = uv_environment(environ)
     with subprocess.Popen(
-        [uv_program(), *arguments],
+        [uv_program(), *with_links(arguments, environment)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=uv_environment(environ),
+        env=environment,
         cwd="/",
     ) as child:
         try:

@@ -94,7 +94,7 @@ TORCH = Recipe(
         "protobuf>=6.33,<7",
         "torch==2.13.0",  # the newest whose exporter was seen to take TorchScript modules
     ),
-    about_mb=900,
+    about_mb=1100,
     is_resolved_here=True,
 )
 

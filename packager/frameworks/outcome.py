@@ -64,7 +64,7 @@ class Asked:
     def key(self) -> str:
         """The name of the outcome's folder."""
         asked = {
-            "artefact": self.artefact,
+            "artefact": str(self.artefact),  # a Digest is a str, but msgspec encodes no subclass of it
             "environment": self.environment.kept.key,
             "code": _code_digest(),
             "fields": [None if each is None else each.to_dict() for each in self.fields],

@@ -118,6 +118,7 @@ def test_without_a_base_the_line_to_add_is_said():
         ('target = "arm/aio"\nsite = "/opt"', "without a slash in front"),
         ('target = "arm/aio"\nsite = "opt/../.."', "without a slash in front"),
         ('target = "arm/aio"\nproviders = ["X"]', "must end with CPUExecutionProvider"),
+        ('target = "x86/big"\nlike = "x86/big"', "like 'x86/big' is no target: choose one of x86/none, x86/cuda"),
         ("target = ", "does not read"),
     ],
 )

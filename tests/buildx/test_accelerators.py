@@ -212,6 +212,20 @@ def test_a_layout_that_was_made_anew_is_locked_anew_with_a_notice_and_locked_ref
     assert any("the base of x86/none is locked anew" in notice for notice in bench.report.notices)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "said"), [('glibc = "2.99"\n', "a given base with glibc 2.99"), ("", "edgepack's own base")]
+)
+def test_wheels_that_were_locked_for_another_base_are_named_by_it(bench, theirs, said):
+    base = str(make_base(bench.folder / "base"))
+    bench.build(X86, base=base)
+    lock = bench.project / "edgepack.lock"
+    text, count = re.subn(r'(?m)^glibc = ".*"\n', theirs, lock.read_text())
+    assert count == 1
+    lock.write_text(text)
+    with pytest.raises(BadInput, match=f"--locked: edgepack.lock does not fit x86/none: it was made for {said}; build"):
+        bench.build(X86, base=base, locked=True)
+
+
 def wheel(number, size):
     return LockedWheel(f"p{number:03}", "1", f"p{number}.whl", "0" * 64, size)
 

@@ -190,6 +190,58 @@ def test_uv_gets_the_index_that_pip_is_configured_with_unless_it_has_its_own():
     assert "UV_DEFAULT_INDEX" not in _environment({"PIP_INDEX_URL": "https://a.example", "UV_NO_INDEX": "1"})
 
 
+def of_pip(tmp_path, monkeypatch, text):
+    """This machine's pip.conf holds `text`, its index is a folder that holds nothing; uv has no configuration."""
+    config, index = tmp_path / "pip.conf", tmp_path / "index"
+    config.write_text(text)
+    index.mkdir(exist_ok=True)
+    monkeypatch.setattr("buildx.resolve._PIP_CONFIGS", (str(tmp_path / "none.conf"), str(config)))
+    return {"PIP_INDEX_URL": index.as_uri(), "UV_NO_CONFIG": "1", "PATH": os.environ["PATH"]}
+
+
+@pytest.mark.parametrize("is_environment", [True, False])
+def test_wheels_lie_where_pip_is_told_to_find_links(tmp_path, monkeypatch, is_environment):
+    """Builds of PyTorch for the CPU alone are often given this way."""
+    there = make_wheel(tmp_path / "links", "torch", version="2.13.0").parent
+    environ = of_pip(tmp_path, monkeypatch, "" if is_environment else f"[global]\nfind-links = {there}\n")
+    more = {"PIP_FIND_LINKS": str(there)} if is_environment else {}
+    (offer,) = resolve(X86, ["torch==2.13.0"], None, environ | more)["torch"]
+    assert (offer.version, offer.filename, offer.is_local) == ("2.13.0", "torch-2.13.0-py3-none-any.whl", True)
+    with pytest.raises(BadInput):
+        resolve(X86, ["torch==2.12.0"], None, environ | more)
+
+
+def test_pip_may_name_several_places_and_a_folder_of_the_command_goes_with_them(tmp_path, monkeypatch):
+    one, two = (make_wheel(tmp_path / name, name).parent for name in "ab")
+    environ = of_pip(tmp_path, monkeypatch, f"[global]\nfind-links =\n    {one}\n    {two}\n")
+    assert set(resolve(X86, ["a", "b"], None, environ)) == {"a", "b"}
+    local = make_wheel(tmp_path / "w", "c").parent
+    assert set(resolve(X86, ["a", "b", "c"], local, environ)) == {"a", "b", "c"}
+
+
+def test_a_folder_of_the_command_that_suffices_is_asked_without_pips_links(tmp_path, monkeypatch):
+    newer = make_wheel(tmp_path / "links", "a", version="2.0").parent
+    environ = of_pip(tmp_path, monkeypatch, f"[global]\nfind-links = {newer}\n")
+    local = make_wheel(tmp_path / "w", "a").parent
+    assert resolve(X86, ["a"], local, environ)["a"][0].version == "1.0"
+    assert resolve(X86, ["a>1"], newer, environ)["a"][0].version == "2.0"
+    assert nearest_versions(X86, "a", "1.5", local, environ) == ("1.0", "2.0")
+
+
+def test_pips_links_are_left_alone_where_uv_is_configured(tmp_path, monkeypatch):
+    there = f"[global]\nfind-links = {tmp_path / 'a'}\n"
+    environ = of_pip(tmp_path, monkeypatch, there)
+    assert _environment(environ)["UV_FIND_LINKS"] == str(tmp_path / "a")
+    assert _environment({**environ, "PIP_FIND_LINKS": "b  c"})["UV_FIND_LINKS"] == "b,c", "pip itself goes by that too"
+    assert _environment({**environ, "UV_FIND_LINKS": "d"})["UV_FIND_LINKS"] == "d"
+    assert "UV_FIND_LINKS" not in _environment({**environ, "UV_NO_INDEX": "1"})
+
+
+@pytest.mark.parametrize("text", ["", "find-links = x", "[install]\nfind-links = x\n", "[global]\nfind-links =\n"])
+def test_a_pip_conf_without_links_for_all_its_commands_gives_none(tmp_path, monkeypatch, text):
+    assert "UV_FIND_LINKS" not in _environment(of_pip(tmp_path, monkeypatch, text))
+
+
 def wheels(tmp_path, local, **options) -> Wheels:
     return Wheels(
         tmp_path / "cache", options.pop("report", Quiet()), {**NO_INDEX, "PATH": "/usr/bin"}, local=local, **options

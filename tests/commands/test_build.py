@@ -54,6 +54,34 @@ def test_a_build_prints_one_object_and_writes_the_file(tmp_path, offline):
     assert "\x1b" not in again.stderr
 
 
+@pytest.mark.parametrize("place", ["wine.onnx", "folder", ".", "/dev/null"])
+def test_what_is_no_tar_is_never_written_over(tmp_path, place):
+    model = (EXAMPLE / "wine-line.onnx").read_bytes()
+    (tmp_path / "wine.onnx").write_bytes(model)
+    (tmp_path / "folder").mkdir()
+    done = edgepack("build", "wine.onnx", "--target", "arm", "-o", place, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip().endswith(
+        f"'{place}' is there already and is no tar: choose another name with -o, or remove it first"
+    )
+    assert (tmp_path / "wine.onnx").read_bytes() == model
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("verb", ["build", "bundle"])
+def test_a_file_that_only_bears_the_name_of_a_tar_is_kept_and_an_empty_one_is_filled(tmp_path, verb, offline):
+    (tmp_path / "wine.onnx").write_bytes((EXAMPLE / "wine-line.onnx").read_bytes())
+    place, more = tmp_path / "notes.tar", offline if verb == "build" else []
+    place.write_text("mine")
+    done = edgepack(verb, "wine.onnx", "--target", "arm", *more, "-o", "notes.tar", cwd=tmp_path)
+    assert (done.returncode, place.read_text()) == (2, "mine")
+    place.write_text("")
+    for _ in range(2):  # the second writes over a tar
+        done = edgepack(verb, "wine.onnx", "--target", "arm", *more, "-o", "notes.tar", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert validate(Tar(place)) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

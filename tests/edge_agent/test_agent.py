@@ -21,6 +21,7 @@ from edge_agent.status import read_status
 from edgepack.errors import BadInput, NotTrusted, RuntimeFailed
 from fleet.messages import Assignment
 from oci.layout import write_layout
+from runtimes.trial import run_trial
 from tests.certificates import make_certificate
 from tests.edge_agent.real_hub import assigned, enrolled_folder, make_bundle, running_hub
 
@@ -182,6 +183,16 @@ def test_rows_answered_while_the_hub_is_away_arrive_later(hub, device, link, tmp
     assert sorted(each for each in ids_at(hub) if each.startswith("b")) == sorted(asked)
 
 
+def test_what_an_agent_complained_of_when_it_was_killed_is_not_said_of_the_next(hub, device):
+    data, _ = device
+    with running(data) as agent:
+        until(lambda: read_status(data).last_check_in_ms, "it checks in")
+        agent.state.beat(errors={"check-in": "the hub did not answer"})
+    assert read_status(data).errors, "nobody wiped it away"
+    with running(data):
+        until(lambda: read_status(data).errors == {}, "the device says that all is well")
+
+
 def test_a_start_without_the_hub_serves_what_was_active(hub, device, link, tmp_path):
     data, me = device
     index = make_bundle(tmp_path / "b")
@@ -280,6 +291,27 @@ def test_a_bundle_folder_that_is_wrong_ends_the_start_unless_something_else_serv
         pass
     with running(tmp_path / "two", bad) as agent:
         assert answer(agent) == 6.0
+
+
+def test_an_agent_is_not_ready_before_all_bundle_folders_are_loaded_or_known_to_be_wrong(tmp_path):
+    layouts = [tmp_path / name for name in ("first", "second", "wrong")]
+    for layout in layouts:
+        bundle = make_bundle(tmp_path / "b", layout.name, right=layout.name != "wrong")
+        write_layout(bundle, layout)
+    said = []
+    with Agent.open(Config(data=tmp_path / "data"), trial=lambda folder: noted(folder)) as agent:
+
+        def noted(folder):
+            said.append((agent.serving.names, agent.serving.waiting_for))
+            return run_trial(folder)
+
+        agent.begin(layouts)
+        assert said == [
+            ([], "loading first, second, wrong"),
+            (["first"], "loading second, wrong"),
+            (["first", "second"], "loading wrong"),
+        ]
+        assert agent.serving.waiting_for is None and agent.serving.names == ["first", "second"]
 
 
 def test_a_second_agent_on_the_same_folder_is_told_who_has_it(tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
 import uuid
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -173,6 +175,20 @@ def test_damaged_bodies_never_make_a_fault_of_ours(demo, body, kind):
         answer = demo.post(data=bytes(damaged), headers={"Content-Type": kind})
         assert answer.status_code in (200, 400), (bytes(damaged), answer.text)
     assert demo.post(rows=ROWS).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"), [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+def test_what_comes_behind_a_packed_body_is_refused_and_never_lost_in_silence(demo, coding, pack):
+    packed, headers = pack(json.dumps(ROWS).encode()), {"Content-Type": JSON, "Content-Encoding": coding}
+    assert demo.post("/infer", data=packed, headers=headers).status_code == 200
+    for behind in (pack(json.dumps(ROWS).encode()), b"junk"):
+        answer = demo.post("/infer", data=packed + behind, headers=headers)
+        assert answer.status_code == 400
+        assert (
+            answer.json()["error"] == f"the body goes on behind the end of its {coding} stream: pack it as one stream"
+        )
 
 
 def test_another_media_type_is_a_415_that_says_what_is_read(demo):

@@ -140,7 +140,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "old.pt": (fields(x="list<float32>[2]"), "is a pickle of PyTorch.* save it as TorchScript"),
     "program.pt2": (fields(x="list<float32>[2]"), "archive of torch.export: save it as TorchScript"),
     "weights.h5": ("", "not its weights alone"),
-    "own.keras": ("", "classes of its own.*'custom' .BYOP."),
+    "own.keras": ("", "it needs 'Mine', a class of its own .*'custom' .BYOP."),
     "dense.keras": (fields(x="list<float32>[5]"), r"the model takes list<float32>\[4\]"),
     "both.keras": (fields(x="list<float32>[4]"), "has 1 fields, the model takes 2"),
     "dense.h5": ('[steps.output]\ny = "list<float32>[2]"', r"the model gives list<float32>\[3\]"),

@@ -53,6 +53,15 @@ def test_a_model_without_proof_runs_in_a_worker(models: Path, cache: Path, tmp_p
     assert again.index.digest == found.index.digest
 
 
+def test_a_model_fitted_with_64_bits_that_refuses_32_is_proven_on_declared_rows_of_32(
+    models: Path, cache: Path, tmp_path: Path
+) -> None:
+    """KMeans raises "Buffer dtype mismatch" for them; `init` writes these fields, as the native model takes them."""
+    found = packaged(project(models / "clusters", tmp_path / "p", '[steps.input]\ninputs = "list<float32>[4]"'), cache)
+    assert found.spec.steps[0].runtime == "onnx" and found.parity["label_flips"] == 0
+    assert found.parity["rows"] >= 8 and "original's answers" in found.parity["reason"]
+
+
 def test_a_second_build_converts_nothing(models: Path, cache: Path, tmp_path: Path) -> None:
     folder = project(models / "forest", tmp_path / "p")
     first = packaged(folder, cache)

@@ -34,7 +34,9 @@ class BuiltExample:
     images: dict[str, dict[str, Image]]
 
 
-@pytest.fixture(scope="module", params=["wine-line", "vibration-anomaly", "digits-camera", "python-step", "byop-clusters"])
+@pytest.fixture(
+    scope="module", params=["wine-line", "vibration-anomaly", "digits-camera", "python-step", "byop-clusters"]
+)
 def example(request, tmp_path_factory) -> BuiltExample:
     if request.param not in _SHORT and os.environ.get("EDGEPACK_TEST_EXAMPLES") != "all":
         pytest.skip(f"'{request.param}' is part of the long form: set EDGEPACK_TEST_EXAMPLES=all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import pickle
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from edgepack.errors import BadInput
 from packager.detect import detect
-from tests import make
+from packager.frameworks import hugging_face
+from tests import make, tflite_models
 from tests.packager.test_custom import CODE
 from tests.packager.test_python_step import GOOD
 
@@ -87,6 +89,17 @@ def members(**files: bytes | str) -> bytes:
     return made.getvalue()
 
 
+def archive(*names: str) -> bytes:
+    """A zip of files by these names; what is in them is of no account."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as zipped:
+        for name in names:
+            zipped.writestr(name, b"\x80\x02}.")
+    return made.getvalue()
+
+
+HDF5 = b"\x89HDF\r\n\x1a\n" + bytes(1000)
+
 FORMS: dict[str, tuple[str, bytes]] = {
     "pickle": ("sklearn", RIDGE),
     "pickle, packed with zlib": ("sklearn", zlib.compress(RIDGE)),
@@ -100,6 +113,12 @@ FORMS: dict[str, tuple[str, bytes]] = {
     "Python step in one top folder": ("python", members(top__step_py=GOOD)),
     "BYOP": ("custom", members(custom_py=CODE)),
     "BYOP in one top folder": ("custom", members(top__custom_py=CODE)),
+    "TFLite": ("tflite", tflite_models.two_ways()),
+    "TorchScript": ("pytorch", archive("net/data.pkl", "net/code/__torch__.py", "net/constants.pkl", "net/data/0")),
+    "Keras 3": ("keras", archive("metadata.json", "config.json", "model.weights.h5")),
+    "Keras in HDF5": ("keras", HDF5 + b"model_config\0{}"),
+    "SavedModel": ("tensorflow", archive("saved_model.pb", "variables/variables.index")),
+    "SavedModel in one top folder": ("tensorflow", archive("net/saved_model.pb", "net/variables/variables.index")),
 }
 ENDINGS = ("", ".onnx", ".pkl", ".joblib", ".skops", ".json", ".ubj", ".txt", ".zip", ".h5", ".py", ".tar.gz")
 
@@ -123,6 +142,82 @@ def test_a_zip_that_could_be_two_things_lists_them_and_takes_what_is_said(tmp_pa
     with pytest.raises(BadInput, match='framework = "python" or "custom"'):
         detect(path)
     assert (detect(path, "python"), detect(path, "custom")) == ("python", "custom")
+
+
+SAVE_AS = r"save it as TorchScript: torch\.jit\.script"
+ANEW: dict[str, tuple[bytes, str]] = {
+    "a pickled module": (
+        archive("net/data.pkl", "net/version", "net/data/0"),
+        f"pickled module or state_dict.*{SAVE_AS}",
+    ),
+    "a program of torch.export": (archive("p/archive_format", "p/models/model.json"), f"of torch.export: {SAVE_AS}"),
+    "a pickle of PyTorch 1.5": (
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02",
+        f"is a pickle of PyTorch.*{SAVE_AS}",
+    ),
+    "weights in HDF5": (HDF5 + b"layer_names", r"save the whole model with model\.save\('model\.keras'\)"),
+}
+
+
+@pytest.mark.parametrize("form", ANEW)
+@pytest.mark.parametrize("said", [None, "pytorch"])
+def test_a_network_that_must_be_saved_anew_is_refused_with_how(form: str, said: str | None, tmp_path: Path) -> None:
+    data, how = ANEW[form]
+    path = tmp_path / "net.pt"
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=rf"^'net\.pt' .*{how}"):
+        detect(path, said)
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "keras", "tensorflow"])
+def test_a_framework_that_is_said_needs_its_own_files(framework: str, tmp_path: Path) -> None:
+    path = make.save(make.linear(), tmp_path / "m.onnx")
+    with pytest.raises(
+        BadInput, match=rf"'m\.onnx' is not a saved model of {framework}: expected .*(Torch|keras|Saved)"
+    ):
+        detect(path, framework)
+
+
+def test_a_saved_model_is_tensorflows_as_a_folder_too_and_keras_may_have_written_it(tmp_path: Path) -> None:
+    (tmp_path / "net/variables").mkdir(parents=True)
+    (tmp_path / "net/saved_model.pb").write_bytes(b"\x08\x01")
+    assert {detect(tmp_path / "net", said) for said in (None, "tensorflow", "keras")} == {"tensorflow"}
+    with pytest.raises(BadInput, match="is a model of tensorflow, not of 'pytorch'"):
+        detect(tmp_path / "net", "pytorch")
+
+
+PIPELINE = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+@pytest.mark.parametrize("names", [PIPELINE, tuple(f"top/{name}" for name in PIPELINE), PIPELINE[:2]])
+def test_a_hugging_face_pipeline_does_not_say_its_task_so_the_project_must(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "pipeline.zip"
+    path.write_bytes(archive(*names))
+    with pytest.raises(BadInput, match="which does not say its task: give framework as one of") as refused:
+        detect(path)
+    listed = str(refused.value).rpartition("one of ")[2].split(", ")
+    assert listed == list(hugging_face.FRAMEWORKS) and len(set(listed)) == 16
+    assert [detect(path, name) for name in listed] == listed
+    with pytest.raises(BadInput, match="not a model of 'onnx': give framework as one of hugging-face-"):
+        detect(path, "onnx")
+    with pytest.raises(BadInput, match="framework 'hugging-face-poetry' is not in this version"):
+        detect(path, "hugging-face-poetry")
+
+
+def test_a_folder_of_a_pipeline_is_one_like_its_zip(tmp_path: Path) -> None:
+    for name in PIPELINE:
+        (tmp_path / name).write_text("{}")
+    assert detect(tmp_path, "hugging-face-summarization") == "hugging-face-summarization"
+
+
+@given(names=st.lists(st.text("abc/.", min_size=1, max_size=8), max_size=6), cut=st.integers(0, 400))
+def test_no_zip_makes_detection_fall_over(tmp_path_factory: pytest.TempPathFactory, names: list[str], cut: int) -> None:
+    path = tmp_path_factory.getbasetemp() / "net.pt"
+    path.write_bytes(archive("net/code/a.py", "net/constants.pkl", *dict.fromkeys(names))[: -cut or None])
+    with contextlib.suppress(BadInput):  # one without a directory, or with names that lead out
+        assert detect(path) in {"pytorch", "onnx"}
 
 
 @given(data=st.binary(max_size=120), ending=st.sampled_from(ENDINGS))

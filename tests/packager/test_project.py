@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import BadInput
+from packager.detect import detect
 from packager.project import Project
 from tests import make
 
@@ -56,6 +57,31 @@ def test_a_bare_model_file_is_a_project(tmp_path: Path) -> None:
     assert (project.name, project.steps[0].name, project.notes) == ("fraud", "fraud", ())
     assert project.steps[0].model == path
     assert (project.golden.rows, project.golden.kept) == (None, tmp_path / "fraud.golden.json")
+
+
+def test_a_bare_saved_model_is_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "My_Net"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"\x08\x01")
+    (folder / "variables/variables.index").write_bytes(b"\x00")
+    project = Project.open(folder)
+    assert (project.name, project.steps[0].model, detect(folder)) == ("my-net", folder, "tensorflow")
+    assert (project.root, project.golden.kept) == (tmp_path, tmp_path / "My_Net.golden.json"), "not inside the model"
+    monkeypatch.chdir(folder)
+    assert Project.open(Path()) == project
+    assert Project.open(Path("variables/..")).name == "my-net"
+
+
+def test_a_bare_folder_of_an_onnx_model_is_a_project_unless_it_holds_code(tmp_path: Path) -> None:
+    make.save(make.linear(), tmp_path / "net/model.onnx")
+    assert (Project.open(tmp_path / "net").name, detect(tmp_path / "net")) == ("net", "onnx")
+    (tmp_path / "net/train.py").touch()
+    with pytest.raises(BadInput, match=r"'.*net' has no edgepack\.toml"):
+        Project.open(tmp_path / "net")
+
+
+def test_an_edgepack_toml_beside_a_models_files_decides(tmp_path: Path) -> None:
+    assert Project.open(make.project(tmp_path / "p")).name == "small"
 
 
 def test_a_name_that_is_made_legal_is_said(tmp_path: Path) -> None:

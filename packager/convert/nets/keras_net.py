@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -100,8 +101,10 @@ def _opened(path: str) -> tuple[Any, bool]:
 
 def _reason(error: Exception) -> str:
     text = line(error)
-    if "Could not locate class" in text or "Unknown layer" in text:
-        return f"it needs classes of its own, which the file does not carry ({text}): package it as 'custom' (BYOP)"
+    unknown = re.search(r"Could not locate (class|function) '([^']{1,80})'", str(error))
+    if unknown:
+        what = f"'{unknown[2]}', a {unknown[1]} of its own that the file does not carry"
+        return f"it needs {what}: package it as 'custom' (BYOP)"
     return f"it does not load in Keras {keras.__version__}: {type(error).__name__}: {text}"
 
 
