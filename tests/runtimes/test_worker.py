@@ -316,7 +316,7 @@ def test_a_worker_that_talks_nonsense_is_stopped_and_not_believed(start, lie):
     source = body(
         "    if input_data['x'][0, 0] > 5:\n"
         "        import os\n"
-        "        for number in range(3, 20):\n"
+        "        for number in range(3, 256):\n"
         "            try:\n"
         f"                os.write(number, {lie})\n"
         "            except OSError:\n"
