@@ -39,6 +39,7 @@ class ModelArtifact:
     reason: str | None = None
     worker: WorkerSpec | None = None
     golden: GoldenRows | None = None  # rows made for this model, with the original's answers
+    whole: tuple[Schema, Schema] | None = None  # its fields where each tensor is one row, if the file leaves that open
     parity: dict[str, Any] | None = None  # how it compared with the original, where it was converted
     training: dict[str, Any] = field(default_factory=dict)  # what an artefact that is not converted says of its making
 

@@ -32,6 +32,7 @@ from packager.checks import Check, Checklist
 from packager.inspect import inspect_step
 from packager.project import Project
 from packager.provenance import provenance
+from packager.reading import as_read
 from packager.relay import relay
 from packager.routing import check_keys, others_of, steps_of
 from packager.step_environments import StepEnvironments, resolve_environments
@@ -81,6 +82,9 @@ def package(
     with writing(cache):
         step_wheels = StepWheels(project.root, cache, wheels, catalog=catalog)
         models = _inspected(project, checklist, cache, wheels)
+        if len(models) == 1:
+            asks = partial(_answers_alone, project, cache, timeout_s)
+            models = [as_read(models[0], asks, checklist.notice)]
         environments = resolve_environments(models, targets, step_wheels, checklist, asked=asked, here=here)
         relayed = relay(
             project,
@@ -99,6 +103,18 @@ def _inspected(project: Project, checklist: Checklist, cache: Path, wheels: Whee
     models = [inspect_step(each, project.root, checklist, cache, wheels.local) for each in sources]
     check_pipeline(project, steps_of(project.steps, models), checklist)
     return models
+
+
+def _answers_alone(project: Project, cache: Path, timeout_s: float, model: ModelArtifact) -> bool:
+    """Whether a native model answers rows made for its fields."""
+    spec = PipelineSpec(project.name, [model.spec])
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
+        trial = _Trial(project, [model], trial_folder(spec, model.files, {}, Path(work)), timeout_s, cache)
+        try:
+            trial.answered(None)
+        except (BadInput, RuntimeFailed):
+            return False
+    return True
 
 
 def _run_first(

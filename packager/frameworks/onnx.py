@@ -151,6 +151,32 @@ def schemas(
     )
 
 
+def whole_schemas(signature: Signature, tensor_fields: list[str]) -> tuple[Schema, Schema] | None:
+    """The fields if each tensor is one row, first axis and all; None where the file says that first axes are rows, or
+    says nothing of shapes.
+
+    It says so when each output's first axis is called as an input's, or is nameless like it: exporters name the rows
+    alike on both sides.
+    """
+    sides = (signature.inputs, signature.outputs)
+    if not all(value.dims for side in sides for value in side):
+        return None
+    rows = {value.dims[0] for value in signature.inputs if value.dims}
+    if all(value.dims and value.dims[0] in rows for value in signature.outputs):
+        return None
+    names = tensor_fields or [value.name for value in signature.inputs], [value.name for value in signature.outputs]
+    inputs, outputs = (
+        Schema(
+            tuple(
+                Field(name, nested(_element(signature, label, value), value.dims or ()))
+                for name, value in zip(named, side, strict=True)
+            )
+        )
+        for label, named, side in zip(("input", "output"), names, sides, strict=True)
+    )
+    return inputs, outputs
+
+
 def _side(
     signature: Signature, side: str, names: list[str], values: tuple[Value, ...], given: Mapping[str, str] | None
 ) -> Schema:

@@ -38,7 +38,9 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
     files = _placed(source, external)
     digest = file_digest(source.model)
     made = ModelArtifact(source, "onnx", *fields, files, next(iter(files)), digest, signature.versions)
-    return replace(made, training=signature.training)
+    is_told = source.input is not None or source.output is not None
+    whole = None if is_told else onnx.whole_schemas(signature, list(source.tensor_fields))
+    return replace(made, training=signature.training, whole=whole)
 
 
 def _unzipped(source: StepSource, root: Path, cache: Path) -> tuple[StepSource, Path]:

@@ -291,3 +291,43 @@ def test_the_size_of_made_rows_is_bounded(tmp_path: Path) -> None:
     model = make.identity("float32", ["N", 3000, 3000])
     with pytest.raises(BadInput, match=r"too large; give \[golden\] rows"):
         packaged(make.save(model, tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    "nodes, takes, gives, fields",
+    [
+        (
+            [helper.make_node("Reshape", ["x", "flat"], ["y"])],
+            ("N", 4),
+            ("M",),
+            ({"x": "list<list<float32>[4]>"}, {"y": "list<float32>"}),
+        ),
+        (
+            [helper.make_node("Transpose", ["x"], ["y"])],
+            ("A", "B"),
+            ("B", "A"),
+            ({"x": "list<list<float32>>"}, {"y": "list<list<float32>>"}),
+        ),
+    ],
+    ids=["flat", "transposed"],
+)
+def test_a_model_whose_answers_are_not_rows_is_packaged_with_whole_tensors_for_rows(
+    nodes: Any, takes: Any, gives: Any, fields: Any, tmp_path: Path
+) -> None:
+    weights = {"flat": np.array([-1], np.int64)}
+    model = make.onnx_model(nodes, {"x": ("float32", takes)}, {"y": ("float32", gives)}, weights)
+    path, notices = make.save(model, tmp_path / "odd.onnx"), list[str]()
+    checklist = Checklist(notice=notices.append)
+    found = package(Project.open(path), X86, checklist=checklist, cache=tmp_path / "cache")
+    assert (found.spec.steps[0].input, found.spec.steps[0].output) == fields
+    assert any("each of its tensors is one row" in each for each in notices)
+    assert run_trial(unpack(bundles(found.index)[0], tmp_path / "bundle")).passed
+    again = package(Project.open(path), X86, cache=tmp_path / "cache")  # from the rows that were kept
+    assert again.index.digest == found.index.digest
+
+
+def test_exporters_that_name_the_rows_differently_on_both_sides_still_give_rows(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model = make.onnx_model(nodes, {"x": ("float32", ("unk__6", 4))}, {"y": ("float32", ("unk__7", 4))})
+    found = packaged(make.save(model, tmp_path / "tf.onnx"), tmp_path / "cache")
+    assert found.spec.steps[0].input == {"x": "list<float32>[4]"}
