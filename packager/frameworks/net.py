@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,15 @@ from typing import Any
 
 from bundle.golden import GoldenRows
 from columns.schema import Schema
-from edgepack.errors import BadInput
-from packager import gate
 from packager.artifact import ModelArtifact, file_digest, folder_digest
 from packager.checks import Checklist
-from packager.conversion import NETWORK, convert
-from packager.environments import TORCH, Environment, Recipe, ready
+from packager.conversion import NETWORK
+from packager.environments import TORCH, Recipe
 from packager.frameworks.networks import Form
-from packager.frameworks.outcome import MODEL, ROWS, Asked, Outcome, Proven, kept_outcome
-from packager.project import GoldenSource, StepSource
-from packager.synthetic import user_rows
+from packager.frameworks.outcome import MODEL, ROWS
+from packager.frameworks.proving import Candidate, Fields, Verdict, declared_fields, prove
+from packager.project import StepSource
 
-_TRIAL_S = 120.0
 _TWINS = {"tensorflow-cpu": "tensorflow", "tensorflow": "tensorflow-cpu"}  # one library, built for some machines each
 _MARKERS = {
     "tensorflow-cpu": "; platform_machine == 'x86_64'",
@@ -64,72 +60,18 @@ def inspect_network(
     given. Raises BadInput when a check fails.
     """
     upload = upload or Upload.of_file(source.model)
-    declared: tuple[Schema | None, Schema | None] | None = None
-    environment: Environment | None = None
+    declared: Fields | None = None
     with checklist.check("model.schema") as found:
-        declared = _declared(source, kind)
+        declared = declared_fields(source, kind.name)
         found.append("given" if declared[0] or declared[1] else "taken from the model")
     checklist.require()
-    with checklist.check("model.environment") as found:
-        environment = ready(
-            kind.recipe, cache, os.environ, notice=checklist.notice, progress=checklist.progress, wheels=source.wheels
-        )
-        found.append(f"'{environment.kept.title}', Python {environment.kept.python}")
-    checklist.require()
-    assert declared is not None and environment is not None  # noqa: S101 - the checks have passed
-    folder, outcome = None, None
-    with checklist.check("model.converts") as found:
-        folder, outcome = _converted(kind, source, upload, environment, declared, cache)
-        found.append(f"runtime {'onnx' if outcome.is_native else 'python'}")
-        found += [outcome.reason] if outcome.reason else []
-    checklist.require()
-    assert folder is not None and outcome is not None  # noqa: S101 - as above
-    return _artifact(kind, source, upload, environment, folder, outcome)
+    assert declared is not None  # noqa: S101 - the check has passed
+    candidate = Candidate(upload.path, kind.form, upload.digest, kind.recipe, NETWORK)
+    return _artifact(kind, source, upload, prove(source, candidate, declared, checklist, cache))
 
 
-def _declared(source: StepSource, kind: Network) -> tuple[Schema | None, Schema | None]:
-    if source.tensor_fields:
-        raise BadInput(
-            f"step '{source.name}' has tensor_fields: framework '{kind.name}' names its fields in [steps.input]",
-            field="steps.tensor_fields",
-        )
-    return (
-        None if source.input is None else Schema.parse(source.input),
-        None if source.output is None else Schema.parse(source.output),
-    )
-
-
-def _converted(
-    kind: Network,
-    source: StepSource,
-    upload: Upload,
-    environment: Environment,
-    declared: tuple[Schema | None, Schema | None],
-    cache: Path,
-) -> tuple[Path, Outcome]:
-    golden = source.golden or GoldenSource(None, Path())
-    rows = user_rows(golden, *declared)
-
-    def prove(folder: Path) -> Proven:
-        found = convert(
-            upload.path,
-            kind.form,
-            environment,
-            folder,
-            inputs=declared[0],
-            outputs=declared[1],
-            rows=rows,
-            program=NETWORK,
-        )
-        return Proven(found, gate.choose(found.attempts, golden.tolerance, _TRIAL_S))
-
-    asked = Asked(upload.digest, environment, declared, rows, golden.tolerance)
-    return kept_outcome(source.model.name, asked, cache, prove)
-
-
-def _artifact(
-    kind: Network, source: StepSource, upload: Upload, environment: Environment, folder: Path, outcome: Outcome
-) -> ModelArtifact:
+def _artifact(kind: Network, source: StepSource, upload: Upload, verdict: Verdict) -> ModelArtifact:
+    outcome, folder = verdict.outcome, verdict.folder
     inputs, outputs = Schema.parse(outcome.input), Schema.parse(outcome.output)
     golden = GoldenRows.decode((folder / ROWS).read_bytes(), inputs, outputs)
     place, summary = f"models/{source.name}", str(outcome.parity["original"])
@@ -149,7 +91,7 @@ def _artifact(
         digest=upload.digest,
         summary=summary,
         kind="network",
-        requirements=_requirements(kind, environment.kept.packages),
+        requirements=_requirements(kind, verdict.environment.kept.packages),
         options={"format": kind.form},
         reason=outcome.reason,
         golden=golden,

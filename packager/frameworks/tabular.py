@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,14 @@ from typing import Any
 from bundle.golden import GoldenRows
 from columns.schema import Schema
 from edgepack.errors import BadInput
-from packager import gate
 from packager.artifact import ModelArtifact, file_digest
 from packager.checks import Checklist
-from packager.conversion import convert
-from packager.environments import Environment, Recipe, ready
+from packager.conversion import ESTIMATOR
+from packager.environments import Environment, Recipe
 from packager.frameworks.estimators import Saved, saved_as
-from packager.frameworks.outcome import MODEL, ROWS, Asked, Outcome, Proven, kept_outcome
-from packager.project import GoldenSource, StepSource
-from packager.synthetic import user_rows
-
-_TRIAL_S = 120.0
+from packager.frameworks.outcome import MODEL, ROWS, Outcome
+from packager.frameworks.proving import Candidate, Verdict, declared_fields, prove
+from packager.project import StepSource
 
 
 @dataclass(frozen=True)
@@ -35,37 +31,19 @@ class Tabular:
 
 def inspect_tabular(kind: Tabular, source: StepSource, checklist: Checklist, cache: Path) -> ModelArtifact:
     """Inspect, convert and prove a model, each thing as a named check. Raises BadInput when one of them fails."""
-    saved, declared, environment = None, None, None
+    saved, declared = None, None
     with checklist.check("model.globals") as found:
         saved = saved_as(source.model)
         if saved is None:
             raise BadInput(f"'{source.model.name}' is not a saved model of {kind.name}")
         found.append(_told(saved))
     with checklist.check("model.schema") as found:
-        declared = _declared(source, kind)
+        declared = declared_fields(source, kind.name)
         found.append("given" if declared[0] or declared[1] else "taken from the model")
     checklist.require()
     assert saved is not None and declared is not None  # noqa: S101 - the checks have passed
-    with checklist.check("model.environment") as found:
-        environment = ready(
-            kind.recipe(saved),
-            cache,
-            os.environ,
-            notice=checklist.notice,
-            progress=checklist.progress,
-            wheels=source.wheels,
-        )
-        found.append(f"'{environment.kept.title}', Python {environment.kept.python}")
-    checklist.require()
-    assert environment is not None  # noqa: S101 - as above
-    folder, outcome = None, None
-    with checklist.check("model.converts") as found:
-        folder, outcome = _converted(source, saved, environment, declared, cache)
-        found.append(f"runtime {'onnx' if outcome.is_native else 'python'}")
-        found += [outcome.reason] if outcome.reason else []
-    checklist.require()
-    assert folder is not None and outcome is not None  # noqa: S101 - as above
-    return _artifact(kind, source, saved, environment, folder, outcome)
+    candidate = Candidate(source.model, saved.form, file_digest(source.model), kind.recipe(saved), ESTIMATOR)
+    return _artifact(kind, source, saved, prove(source, candidate, declared, checklist, cache))
 
 
 def _told(saved: Saved) -> str:
@@ -75,42 +53,8 @@ def _told(saved: Saved) -> str:
     return f"{saved.model}{version}; {count}"
 
 
-def _declared(source: StepSource, kind: Tabular) -> tuple[Schema | None, Schema | None]:
-    if source.tensor_fields:
-        raise BadInput(
-            f"step '{source.name}' has tensor_fields: framework '{kind.name}' names its fields in [steps.input]",
-            field="steps.tensor_fields",
-        )
-    return (
-        None if source.input is None else Schema.parse(source.input),
-        None if source.output is None else Schema.parse(source.output),
-    )
-
-
-def _converted(
-    source: StepSource,
-    saved: Saved,
-    environment: Environment,
-    declared: tuple[Schema | None, Schema | None],
-    cache: Path,
-) -> tuple[Path, Outcome]:
-    """The folder with the outcome, and what it says."""
-    golden = source.golden or GoldenSource(None, Path())
-    rows = user_rows(golden, *declared)
-
-    def prove(folder: Path) -> Proven:
-        found = convert(
-            source.model, saved.form, environment, folder, inputs=declared[0], outputs=declared[1], rows=rows
-        )
-        return Proven(found, gate.choose(found.attempts, golden.tolerance, _TRIAL_S))
-
-    asked = Asked(file_digest(source.model), environment, declared, rows, golden.tolerance)
-    return kept_outcome(source.model.name, asked, cache, prove)
-
-
-def _artifact(
-    kind: Tabular, source: StepSource, saved: Saved, environment: Environment, folder: Path, outcome: Outcome
-) -> ModelArtifact:
+def _artifact(kind: Tabular, source: StepSource, saved: Saved, verdict: Verdict) -> ModelArtifact:
+    outcome, folder = verdict.outcome, verdict.folder
     inputs, outputs = Schema.parse(outcome.input), Schema.parse(outcome.output)
     proven = {**outcome.parity, "globals": list(saved.globals)}
     place = f"models/{source.name}"
@@ -133,7 +77,7 @@ def _artifact(
         digest=file_digest(source.model),
         summary=saved.model,
         kind="estimator",
-        requirements=_requirements(kind, environment, outcome, saved),
+        requirements=_requirements(kind, verdict.environment, outcome, saved),
         options=_options(saved, outcome),
         reason=outcome.reason,
         golden=golden,

@@ -1,0 +1,103 @@
+"""What all frameworks share whose models are converted: an environment, a conversion in it, the gate, a runtime."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from columns.schema import Schema
+from edgepack.errors import BadInput
+from packager import gate
+from packager.checks import Checklist
+from packager.conversion import Program, convert
+from packager.environments import Environment, Recipe, ready
+from packager.frameworks.outcome import Asked, Outcome, Proven, kept_outcome
+from packager.project import GoldenSource, StepSource
+from packager.synthetic import user_rows
+
+_TRIAL_S = 120.0
+
+Fields = tuple[Schema | None, Schema | None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may become native: where it lies, its form and digest, what converts it and in which environment."""
+
+    path: Path
+    form: str
+    digest: str
+    recipe: Recipe
+    program: Program
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a candidate: its outcome, the folder of the outcome's files, the environment that gave it."""
+
+    outcome: Outcome
+    folder: Path
+    environment: Environment
+
+
+def declared_fields(source: StepSource, framework: str) -> Fields:
+    """The fields that the project gives. Raises BadInput for `tensor_fields`, which rename ONNX and TFLite inputs."""
+    if source.tensor_fields:
+        raise BadInput(
+            f"step '{source.name}' has tensor_fields: framework '{framework}' names its fields in [steps.input]",
+            field="steps.tensor_fields",
+        )
+    return (
+        None if source.input is None else Schema.parse(source.input),
+        None if source.output is None else Schema.parse(source.output),
+    )
+
+
+def prove(source: StepSource, candidate: Candidate, declared: Fields, checklist: Checklist, cache: Path) -> Verdict:
+    """Convert a candidate and prove it, as two named checks. Raises BadInput when one of them fails."""
+    environment: Environment | None = None
+    kept: tuple[Path, Outcome] | None = None
+    with checklist.check("model.environment") as found:
+        environment = ready(
+            candidate.recipe,
+            cache,
+            os.environ,
+            notice=checklist.notice,
+            progress=checklist.progress,
+            wheels=source.wheels,
+        )
+        found.append(f"'{environment.kept.title}', Python {environment.kept.python}")
+    checklist.require()
+    assert environment is not None  # noqa: S101 - the check has passed
+    with checklist.check("model.converts") as found:
+        kept = _converted(source, candidate, environment, declared, cache)
+        found.append(f"runtime {'onnx' if kept[1].is_native else 'python'}")
+        found += [kept[1].reason] if kept[1].reason else []
+    checklist.require()
+    assert kept is not None  # noqa: S101 - as above
+    return Verdict(kept[1], kept[0], environment)
+
+
+def _converted(
+    source: StepSource, candidate: Candidate, environment: Environment, declared: Fields, cache: Path
+) -> tuple[Path, Outcome]:
+    """The folder with the outcome, and what it says."""
+    golden = source.golden or GoldenSource(None, Path())
+    rows = user_rows(golden, *declared)
+
+    def asked_now(folder: Path) -> Proven:
+        found = convert(
+            candidate.path,
+            candidate.form,
+            environment,
+            folder,
+            inputs=declared[0],
+            outputs=declared[1],
+            rows=rows,
+            program=candidate.program,
+        )
+        return Proven(found, gate.choose(found.attempts, golden.tolerance, _TRIAL_S))
+
+    asked = Asked(candidate.digest, environment, declared, rows, golden.tolerance)
+    return kept_outcome(source.model.name, asked, cache, asked_now)
