@@ -25,7 +25,9 @@ from edge_agent.listening import listen
 from edgepack.errors import BadInput
 
 if TYPE_CHECKING:
+    from edge_agent.hot_path import HotPath
     from edge_agent.metrics import Metrics
+    from edge_agent.server import Limits
     from edge_agent.watch import Watch
 
 log = logging.getLogger("edgepack.agent")
@@ -48,10 +50,9 @@ def run_agent(
     listens for signals already. Raises BadInput for a data folder in use, a port in use, a bundle
     folder that is none.
     """
-    from edge_agent.doors import TABLE, make_app
-    from edge_agent.hot_path import HotPath
+    from edge_agent.doors import make_app
     from edge_agent.metrics import Metrics
-    from edge_agent.server import Limits, Server
+    from edge_agent.server import Server
 
     with ExitStack() as stack:
         stop = stop or stack.enter_context(stopped_by_signal())
@@ -59,24 +60,8 @@ def run_agent(
         agent = stack.enter_context(Agent.open(config))
         agent.expect()
         metrics = Metrics()
-        hot = HotPath(
-            TABLE,
-            agent.serving,
-            metrics,
-            threads=max(1, config.infer_threads),
-            queue=config.queue,
-            watch=_watch(config, metrics, stack),
-            most_bytes=config.body_bytes,
-        )
-        limits = Limits(
-            body_bytes=config.body_bytes,
-            bodies_bytes=max(Limits.bodies_bytes, config.body_bytes),
-            header_bytes=config.header_bytes,
-            connections=max(1, config.connections),
-            receive_s=config.receive_s,
-            idle_s=config.idle_s,
-            request_s=config.request_s,
-        )
+        hot = _hot_path(config, agent, metrics, _watch(config, metrics, stack))
+        limits = _limits(config)
         application = make_app(agent.serving, metrics)
         with Server(application, config.host, config.port, hot=hot, limits=limits, listening=listening) as server:
             agent.state.beat(url=server.url)
@@ -96,6 +81,37 @@ def run_agent(
                 pass
             event(log, "stopping")
     return stop.code
+
+
+def _hot_path(config: Config, agent: Agent, metrics: Metrics, watch: Watch | None) -> HotPath:
+    """The way of inference requests, beside the application that answers all others."""
+    from edge_agent.doors import TABLE
+    from edge_agent.hot_path import HotPath
+
+    return HotPath(
+        TABLE,
+        agent.serving,
+        metrics,
+        threads=max(1, config.infer_threads),
+        queue=config.queue,
+        watch=watch,
+        most_bytes=config.body_bytes,
+    )
+
+
+def _limits(config: Config) -> Limits:
+    """What the server takes from its clients."""
+    from edge_agent.server import Limits
+
+    return Limits(
+        body_bytes=config.body_bytes,
+        bodies_bytes=max(Limits.bodies_bytes, config.body_bytes),
+        header_bytes=config.header_bytes,
+        connections=max(1, config.connections),
+        receive_s=config.receive_s,
+        idle_s=config.idle_s,
+        request_s=config.request_s,
+    )
 
 
 def _reserved(config: Config) -> socket.socket:
