@@ -30,7 +30,8 @@ from columns.types import Scalar
 from edgepack.errors import Unreachable
 
 if TYPE_CHECKING:
-    from edge_agent.spool import Spool, Ticket
+    from edge_agent.spool import Spool
+    from edge_agent.ticket import Ticket
 
 log = logging.getLogger("edgepack.agent")
 

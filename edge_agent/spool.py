@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +33,15 @@ from columns.templates import Templates
 from columns.types import Scalar
 from durable.disk import DISK, Disk
 from durable.frames import Frame
-from durable.group_commit import Entry, GroupCommit
+from durable.group_commit import GroupCommit
 from durable.segment_log import LogStopped, SegmentLog
 from durable.segment_names import Gap, Segment
 from edge_agent.held import HeldRows
 from edge_agent.long_values import VALUES, without_long_values
+from edge_agent.ticket import Refusal, Ticket, disk_refusals
 from edgepack.errors import BadInput, Unreachable
 
 _log = logging.getLogger(__name__)
-_REFUSAL_FRESH_S = 10.0
 _HELD = "held"  # in a log's folder: rows whose shadow models have not answered
 _SETTLE_S = 5.0  # that a reader waits for them
 _WINDOW_S = 0.5  # how long a relaxed row may wait for its sync
@@ -53,68 +52,6 @@ _ALIKE_BYTES = 64 << 10  # of rows that are logged together
 _SEQ = (Field("metadata.seq", Scalar("int64")), Field("metadata.epoch", _TEXT))
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class Refusal:
-    """Why a log takes no rows, as far as its last row shows. It is forgotten soon, so that somebody tries again."""
-
-    __slots__ = ("_at", "_reason")
-
-    def __init__(self) -> None:
-        self._reason: str | None = None
-        self._at = 0.0
-
-    def note(self, reason: str | None) -> None:
-        """What became of a row: None when it was taken."""
-        self._reason, self._at = reason, time.monotonic()
-
-    @property
-    def reason(self) -> str | None:
-        """The reason while it is fresh, else None."""
-        return self._reason if time.monotonic() - self._at < _REFUSAL_FRESH_S else None
-
-
-class Ticket:
-    """Rows on their way into a log."""
-
-    __slots__ = ("_commits", "_entry", "_refusal", "_written")
-
-    def __init__(
-        self, entry: Entry, commits: GroupCommit, written: Callable[[], None] | None, refusal: Refusal
-    ) -> None:
-        self._entry = entry
-        self._commits = commits
-        self._written = written
-        self._refusal = refusal
-
-    def wait(self) -> int:
-        """The sequence of the first row, once the rows are as durable as the policy asks. Raises Unreachable."""
-        if self._entry.done and self._entry.error is None:
-            seq = self._entry.seq
-        else:
-            try:
-                with _refused():
-                    seq = self._entry.wait()
-            except Unreachable as error:
-                self._refusal.note(str(error))
-                raise
-        self._refusal.note(None)
-        if self._written is not None:
-            self._written()
-        return seq
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether `wait` would not block."""
-        return self._entry.done
-
-    def then(self, callback: Callable[[], None]) -> None:
-        """Call back, from any thread, once `wait` would not block. Somebody has to `flush` for it to come to that."""
-        self._entry.then(callback)
-
-    def flush(self) -> None:
-        """See to it that the rows queued in this log get written, without waiting for the disk."""
-        self._commits.flush()
 
 
 @dataclass(frozen=True)
@@ -179,7 +116,7 @@ class Spool:
             if self._log is not None:
                 return
             undo.enter_context(self._disk.lock(self._folder))
-            with _refused():
+            with disk_refusals():
                 self._log = SegmentLog.open(self._folder, disk=self._disk, **self._limits)
             self._commits = GroupCommit(self._log)
             self._open = undo.pop_all()
@@ -268,14 +205,14 @@ class Spool:
     def sync(self) -> None:
         """Wait until every row is on disk, whatever the policy."""
         if self._log is not None:
-            with _refused():
+            with disk_refusals():
                 self._log.sync()
 
     def empty(self) -> None:
         """Delete all rows, without a gap on record: they are elsewhere."""
         log = self._log
         if log is not None:
-            with _refused():
+            with disk_refusals():
                 log.seal()
                 for segment in log.segments():
                     log.drop(segment.number)
@@ -353,7 +290,7 @@ class Spool:
             return
         if self._held is not None:
             self._held.settle(_SETTLE_S)
-        with _refused():
+        with disk_refusals():
             log.sync()
         after, left = -1 if after_seq is None else after_seq, limit
         for segment in log.segments():
@@ -367,7 +304,7 @@ class Spool:
                     return
 
     def _blocks(self, log: SegmentLog, number: int, after: int) -> Iterator[Columns]:
-        with _refused():
+        with disk_refusals():
             for frame in log.read(number):
                 if frame.end_seq - 1 > after:
                     block = self._block(log.epoch, frame, max(0, after + 1 - frame.first_seq))
@@ -437,7 +374,7 @@ class Spool:
     def seal(self, older_than_s: float = 0) -> Segment | None:
         """Close the open segment if it holds rows and is older than this, so that it can go home."""
         log = self._log
-        with _refused():
+        with disk_refusals():
             return log.seal(older_than_s) if log else None
 
     def sealed(self) -> list[Segment]:
@@ -445,7 +382,7 @@ class Spool:
         log = self._log
         if log is None:
             return []
-        with _refused():
+        with disk_refusals():
             for segment in _pending(log):
                 if segment.number not in self._checked:
                     log.contents(segment.number)
@@ -456,7 +393,7 @@ class Spool:
         """The hub has this segment, and the caller has noted so durably. It stays readable until its room is needed."""
         log = self._log
         if log is not None:
-            with _refused():
+            with disk_refusals():
                 log.confirm(number)
 
     @property
@@ -522,11 +459,3 @@ def _limits(policy: LogPolicy) -> dict[str, Any]:
     limit = parse_bytes(policy.max_bytes)
     segment = max(1, min(8 << 20, limit // 8))
     return {"segment_bytes": segment, "max_bytes": limit, "drop_oldest": policy.when_full == "drop_oldest"}
-
-
-@contextlib.contextmanager
-def _refused() -> Iterator[None]:
-    try:
-        yield
-    except LogStopped as error:
-        raise Unreachable(str(error), retry_after_s=1) from error
