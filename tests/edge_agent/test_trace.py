@@ -50,8 +50,9 @@ def test_a_traceparent_is_read_as_the_recommendation_says(text, is_one):
 
 
 @given(st.text(), st.text())
-def test_no_header_makes_it_fall_over(parent, state):
-    read_trace({"traceparent": parent, "tracestate": state})
+def test_any_header_is_a_trace_with_identifiers_of_its_own_or_none(parent, state):
+    trace = read_trace({"traceparent": parent, "tracestate": state})
+    assert trace is None or (len(trace.trace_id), len(trace.parent_id), len(trace.span_id)) == (32, 16, 16)
 
 
 @pytest.mark.parametrize("hot", [True, False], ids=["hot", "flask"])
