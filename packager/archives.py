@@ -64,7 +64,7 @@ def open_tree(path: Path, cache: Path) -> Tree:
     Raises BadInput that names the path at fault; nothing is left behind then.
     """
     if path.is_dir():
-        return _from_folder(path)
+        return _tree(path.name, _files_of(path))
     with path.open("rb") as file:
         digest = hashlib.sha256()
         for chunk in chunks(file):
@@ -85,7 +85,7 @@ def is_zip(path: Path) -> bool:
 def names_in(path: Path) -> list[str]:
     """The paths in a zip or folder, without its top folder; nothing is unpacked. Raises BadInput as `open_tree`."""
     if path.is_dir():
-        return sorted(_from_folder(path).files)
+        return sorted(_files_of(path))
     try:
         with zipfile.ZipFile(path) as archive:
             return sorted(_checked(path, archive))
@@ -224,8 +224,8 @@ def _without_top(names: list[str]) -> list[str]:
     return names
 
 
-def _from_folder(path: Path) -> Tree:
-    """The files of a folder as they lie. Links are refused: what they lead to is not in the project."""
+def _files_of(path: Path) -> dict[str, Path]:
+    """The files of a folder as they lie, by their path in it. Links are refused: they lead out of it."""
     found: dict[str, Path] = {}
     for each in sorted(path.rglob("*")):
         name = each.relative_to(path).as_posix()
@@ -239,7 +239,7 @@ def _from_folder(path: Path) -> Tree:
         if len(found) > MOST_FILES:
             raise BadInput(f"folder '{path.name}' has more than {MOST_FILES} files")
     _check_distinct(path, list(found))
-    return _tree(path.name, found)
+    return found
 
 
 def _tree(name: str, files: dict[str, Path]) -> Tree:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.errors import BadInput
+from packager.dialects.recognise import RECOGNISES, dialect_of
 from packager.frameworks import estimators, hugging_face, networks, tflite_wire, uploads
 from packager.frameworks.onnx_wire import read_onnx
 
@@ -12,6 +13,7 @@ from packager.frameworks.onnx_wire import read_onnx
 FRAMEWORKS = (
     *("onnx", "tflite", *networks.FRAMEWORKS, *estimators.FRAMEWORKS, "python", "custom"),
     *hugging_face.FRAMEWORKS,
+    *RECOGNISES,
 )
 
 # (offset, bytes, what it is). Sources: the formats' own specifications, and `file`'s magic.
@@ -41,6 +43,9 @@ def detect(path: Path, given: str | None = None) -> str:
         raise BadInput(
             f"framework '{given}' is not in this version: it packages {', '.join(FRAMEWORKS)}", field="framework"
         )
+    dialect = dialect_of(path) if given is None or given in RECOGNISES else None
+    if dialect is not None:
+        return estimators.agreed(path, dialect, given)
     if hugging_face.is_pipeline(path):
         return hugging_face.agreed(path, given)
     found = networks.framework_of(path) if path.is_dir() else _saved(path)

@@ -17,6 +17,7 @@ import msgspec
 from bundle.pipeline import MOST_REPLICAS, MOST_WEIGHT, LogPolicy, Resources, dns_label, legal_name, parse_bytes
 from columns.schema import Schema
 from edgepack.errors import BadInput
+from packager.dialects.recognise import dialect_of
 from packager.frameworks.networks import SAVED_MODEL
 from packager.grammar import ProjectTable, StepTable, read_toml
 
@@ -107,9 +108,13 @@ class Project:
 
 
 def _is_model(folder: Path) -> bool:
-    """Whether a folder is a model that says its own fields; only the names at its top are looked at."""
+    """Whether a folder is a model that says its own fields; only names are looked at, and text."""
     names = {each.name for each in folder.iterdir()}
-    if TOML in names or any(name.endswith(".py") for name in names):
+    if TOML in names:
+        return False
+    if dialect_of(folder) is not None:
+        return True
+    if any(name.endswith(".py") for name in names):
         return False
     return SAVED_MODEL in names or any(name.endswith(".onnx") for name in names)
 

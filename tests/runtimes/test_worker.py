@@ -70,6 +70,14 @@ def ask_until_it_answers(worker, within_s=10.0):
             time.sleep(0.02)
 
 
+def until_it_says(caplog, line, within_s=10.0):
+    """Wait for a line that the step prints: what it prints is a sign of how far it is."""
+    deadline = time.monotonic() + within_s
+    while line not in caplog.messages:
+        assert time.monotonic() < deadline, caplog.messages
+        time.sleep(0.01)
+
+
 def test_a_warm_worker_answers_rows(start):
     worker = start(SUM)
     assert ask(worker) == [3.0]
@@ -253,14 +261,15 @@ def test_a_worker_that_is_killed_refuses_with_the_reason_and_then_answers_again(
     assert worker.restarts == 1
 
 
-def test_a_request_in_flight_is_refused_when_its_worker_dies(start):
-    worker = start(body("    import time; time.sleep(5)\n    return {}\n"))
+def test_a_request_in_flight_is_refused_when_its_worker_dies(start, caplog):
+    caplog.set_level("INFO", "edgepack.worker")
+    worker = start(body("    import time; print('it computes', flush=True); time.sleep(30)\n    return {}\n"))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(ask, worker)
-        time.sleep(0.2)
+        until_it_says(caplog, "prepare: it computes")
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(Unreachable, match="it ended by signal SIGKILL"):
-            running.result(5)
+            running.result(10)
 
 
 def test_a_request_past_its_deadline_ends_the_worker_and_the_next_finds_a_new_one(start):
