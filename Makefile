@@ -5,7 +5,7 @@ ROOMS := edgepack arch durable columns oci bundle fleet runtimes buildx packager
 CODE := $(ROOMS) tests bench examples scripts
 
 .PHONY: setup demo test test-frameworks test-faults test-clients test-images test-wheel check format bench bench-frameworks
-.PHONY: bench-faults test-images-all locks clean
+.PHONY: bench-faults test-images-all locks environment-locks clean
 
 setup: .venv/.ready
 
@@ -60,6 +60,9 @@ locks: setup
 	  $(BIN)/uv pip compile -q pyproject.toml --extra test --python-version $$minor --python-platform x86_64-manylinux_2_28 \
 	    --upgrade --generate-hashes --no-annotate --no-header -o locks/py$$(echo $$minor | tr -d .).txt || exit 1; \
 	done
+
+environment-locks: setup
+	@$(BIN)/python scripts/environment_locks.py
 
 clean:
 	rm -rf .venv .demo dist build

@@ -41,6 +41,11 @@ class Order:
     progress: Callable[[str], None]
     wheels: Path | None
 
+    @property
+    def packages(self) -> dict[str, str]:
+        """Package → version of what will be installed."""
+        return packages(self.lock, self.interpreter.minor)
+
 
 def locked_recipe(
     recipe: Recipe, resolved: Path, environ: Mapping[str, str], wheels: Path | None, progress: Callable[[str], None]
@@ -76,7 +81,7 @@ def install(stage: Path, order: Order) -> None:
         order.wheels,
     )
     why = f"the environment '{recipe.title}' could not be made"
-    tell = _clock(order.progress, f"installing {len(packages(lock))} packages for '{recipe.title}'")
+    tell = _clock(order.progress, f"installing {len(order.packages)} packages for '{recipe.title}'")
     _uv(["venv", "-q", "--python", str(interpreter.path), "--relocatable", str(stage)], environ, why, tell)
     (stage / "lock.txt").write_text(lock)
     command = ["pip", "install", "-q", "--python", str(stage / "bin" / "python"), "--require-hashes"]
@@ -111,7 +116,7 @@ def lacking(wheels: Path, lock: str, minor: str) -> list[str]:
             name, version, _, its = parse_wheel_filename(path.name)
             if not tags.isdisjoint(its):
                 held.add((name, version))
-    wanted = sorted(packages(lock).items())
+    wanted = sorted(packages(lock, minor).items())
     return [f"{name} {version}" for name, version in wanted if (canonicalize_name(name), Version(version)) not in held]
 
 

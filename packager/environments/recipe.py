@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 LOCKS = Path(__file__).parent / "locks"
 
 # library → what its own metadata does not say: (older than this version, needs these bounds). Sources: scikit-learn's
@@ -39,7 +41,7 @@ class Recipe:
     def having(self, library: str, version: str, minor: str) -> Recipe:
         """The one for a version of a library: this one where its lock has the same minor version, else pinned."""
         path = self.lock(minor)
-        locked = packages(path.read_text()).get(library, "") if path else ""
+        locked = packages(path.read_text(), minor).get(library, "") if path else ""
         is_same = locked.split(".")[:2] == version.split(".")[:2]
         return self if is_same else self.pinned(f"{library}=={version}")
 
@@ -110,14 +112,22 @@ TENSORFLOW = Recipe(
         "tf2onnx>=1.17",
     ),
     about_mb=1600,
-    is_resolved_here=True,
 )
 
 
-def packages(lock: str) -> dict[str, str]:
-    """Package → version of a lock file."""
-    pinned = (line.split()[0] for line in lock.splitlines() if line[:1].isalnum() and "==" in line)
-    return {name: version for name, _, version in (pin.partition("==") for pin in pinned)}
+def packages(lock: str, minor: str | None = None) -> dict[str, str]:
+    """Package → version of a lock file, for a Python (`3.11`) of this machine, our own by default.
+
+    A lock may be for several machines: a line that names another (`; platform_machine != 'x86_64'`) does not count.
+    """
+    here = {"python_version": minor, "python_full_version": f"{minor}.0"} if minor else {}
+    lines = (line.rstrip("\\ ") for line in lock.splitlines() if line[:1].isalnum() and "==" in line)
+    pins = (Requirement(line) for line in lines)
+    return {
+        pin.name: str(pin.specifier).removeprefix("==")
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate(here)
+    }
 
 
 def _name(requirement: str) -> str:

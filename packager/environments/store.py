@@ -24,7 +24,7 @@ import msgspec
 from edgepack.errors import BadInput
 from packager.cache import writing
 from packager.environments.install import Order, install, locked_recipe
-from packager.environments.recipe import Recipe, packages
+from packager.environments.recipe import Recipe
 
 FOLDER = "environments"
 _MAKING = "1"  # raised when environments are made in another way: the old ones are then not used any more
@@ -137,7 +137,7 @@ def _removed(folder: Path, kept: Kept | None) -> int:
 
 def _announce(order: Order, place: Path, notice: Callable[[str], None]) -> None:
     notice(
-        f"making the environment '{order.recipe.title}' once: {len(packages(order.lock))} packages for Python "
+        f"making the environment '{order.recipe.title}' once: {len(order.packages)} packages for Python "
         f"{order.interpreter.minor}, about {order.recipe.about_mb} MB in '{place}'"
     )
 
@@ -149,7 +149,7 @@ def _make(folder: Path, order: Order) -> Kept:
     try:
         install(stage, order)
         seconds = round(time.monotonic() - start, 1)
-        version, found = order.interpreter.version, packages(order.lock)
+        version, found = order.interpreter.version, order.packages
         kept = Kept(order.recipe.title, version, found, _size(stage), seconds, folder.name)
         (stage / _NOTE).write_bytes(msgspec.json.encode(kept))
         shutil.rmtree(folder, ignore_errors=True)
