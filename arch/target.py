@@ -52,10 +52,11 @@ class Target:
         """Read a target that somebody else chose: any accelerator, because a target file may have named one of its
         own. Raises BadInput for what cannot be a target.
         """
-        arch, _, accel = text.partition("/")
-        if arch not in ARCHITECTURES or not _ACCEL.fullmatch(accel or "none"):
+        arch, slash, accel = text.partition("/")
+        accel = accel if slash else "none"
+        if arch not in ARCHITECTURES or not _ACCEL.fullmatch(accel):
             raise BadInput(f"'{text[:80]}' is not a target: expected x86 or arm, '/' and an accelerator")
-        return cls(arch, accel or "none")
+        return cls(arch, accel)
 
     @property
     def platform(self) -> Platform:
@@ -68,8 +69,8 @@ class Target:
 
 def choose(text: str, known: tuple[Target, ...]) -> Target:
     """Find a target among those known. Raises BadInput that lists them, with the reason where there is one."""
-    arch, _, accel = text.partition("/")
-    found = Target(arch, accel or "none")
+    arch, slash, accel = text.partition("/")
+    found = Target(arch, accel if slash else "none")
     if found in known:
         return found
     pairs = ", ".join(map(str, known))

@@ -117,9 +117,10 @@ def write_layout(index: Index, folder: Path, ref_name: str | None = None) -> Lay
     stay.
 
     `ref_name` (`name:tag`) becomes the annotations by which skopeo, umoci and containerd find it.
-    Raises NotTrusted if a blob's bytes are not those of its descriptor, BuildFailed if the disk does not take them; the
+    Raises BadInput for a folder that holds other things than a layout, NotTrusted if a blob's bytes are not those of its descriptor, BuildFailed if the disk does not take them; the
     index.json is then the old one.
     """
+    check_folder(folder)
     try:
         layout = Layout.create(folder)
         for blob in index.blobs():
@@ -128,6 +129,12 @@ def write_layout(index: Index, folder: Path, ref_name: str | None = None) -> Lay
     except OSError as error:
         raise BuildFailed(f"layout '{folder}' could not be written: {error.strerror}") from error
     return layout
+
+
+def check_folder(folder: Path) -> None:
+    """Raise BadInput unless a layout may be written there: it is not strewn into a folder of other things, a project."""
+    if folder.is_dir() and not (folder / "oci-layout").is_file() and any(folder.iterdir()):
+        raise BadInput(f"folder '{folder}' is not empty and holds no layout: name another one")
 
 
 def _holds(path: Path, descriptor: Descriptor) -> bool:

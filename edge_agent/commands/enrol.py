@@ -59,6 +59,12 @@ def command(
             target=target_of(config),
         )
     who = given.enrolled
+    if given.already and name is not None and who.name != name:
+        raise BadInput(
+            f"this device is '{who.name}' at hub '{who.hub}' already, not '{name}': leave --name out, or use --force "
+            "to enrol it anew",
+            field="name",
+        )
     if as_json:
         said = {
             "device": who.device,

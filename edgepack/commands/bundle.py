@@ -45,14 +45,15 @@ def command(source: Path, targets: tuple[str, ...], output: Path | None, wheels:
     from edgepack.commands import _progress
     from edgepack.commands.cache import cache_folder
     from edgepack.commands.targets import target_folders
+    from oci.layout import check_folder
     from oci.tar import check_place
     from packager.checks import Checklist
     from packager.package import package
     from packager.project import Project
     from packager.wheels import Told, WheelSource
 
-    if output is not None and output.suffix == ".tar":
-        check_place(output)
+    if output is not None:
+        (check_place if output.suffix == ".tar" else check_folder)(output)
     catalog = Catalog.read(target_folders(source), os.environ)
     wanted = [catalog.parse(text) for text in targets] or list(plain_targets())
     try:

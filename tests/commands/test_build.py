@@ -193,3 +193,11 @@ def test_ctrl_c_while_the_mirror_is_silent_leaves_nothing_and_says_so_in_one_lin
     assert (process.returncode, said.strip()) == (130, "interrupted")
     assert not (tmp_path / "dist").exists()
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.name != "lock"] == []
+
+
+def test_a_layout_is_not_strewn_into_a_folder_of_other_things(tmp_path):
+    (tmp_path / "wine.onnx").write_bytes((EXAMPLE / "wine-line.onnx").read_bytes())
+    done = edgepack("bundle", "wine.onnx", "--target", "arm", "-o", ".", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().endswith("folder '.' is not empty and holds no layout: name another one")
+    assert [each.name for each in tmp_path.iterdir()] == ["wine.onnx"]

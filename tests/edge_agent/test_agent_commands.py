@@ -141,6 +141,8 @@ def test_enrol_says_who_the_device_is_and_repeats_harmlessly(hub, tmp_path):
     again = call("enrol", "--hub", hub.url, "--token", "any", "--data", data, "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout)["already"] is True
+    renamed = call("enrol", "--hub", hub.url, "--token", "any", "--name", "line-2", "--data", data)
+    assert "this device is 'line-1'" in one_line(renamed, 2)
     other = call("enrol", "--hub", "http://127.0.0.1:1", "--token", "any", "--data", data)
     assert "--force" in one_line(other, 2)
 
