@@ -16,6 +16,11 @@ FRAMEWORKS = (
     *RECOGNISES,
 )
 
+# the same for people: the sixteen tasks are one
+_PACKAGED = ", ".join(
+    [*(name for name in FRAMEWORKS if not name.startswith(hugging_face.PREFIX)), f"{hugging_face.PREFIX}<task>"]
+)
+
 # (offset, bytes, what it is). Sources: the formats' own specifications, and `file`'s magic.
 _MAGIC = (
     (0, b"PK\x03\x04", "zip archive (a SavedModel?)"),
@@ -40,9 +45,7 @@ def detect(path: Path, given: str | None = None) -> str:
     `given` is the framework that the project names: it must be one of ours and what the content says.
     """
     if given is not None and given not in FRAMEWORKS:
-        raise BadInput(
-            f"framework '{given}' is not in this version: it packages {', '.join(FRAMEWORKS)}", field="framework"
-        )
+        raise BadInput(f"framework '{given}' is not in this version: it packages {_PACKAGED}", field="framework")
     dialect = dialect_of(path) if given is None or given in RECOGNISES else None
     if dialect is not None:
         return estimators.agreed(path, dialect, given)
@@ -77,13 +80,16 @@ def _plain(path: Path) -> str:
     """`onnx`, or BadInput that says what else the file is."""
     with path.open("rb") as file:
         head = file.read(64)
+    if not head:
+        raise BadInput(f"'{path.name}' is empty: copy it again")
     for offset, magic, kind in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
-            raise BadInput(f"'{path.name}' is a {kind}; this version packages {', '.join(FRAMEWORKS)}")
+            raise BadInput(f"'{path.name}' is a {kind}; this version packages {_PACKAGED}")
     if head.lstrip()[:1] in (b"{", b"["):
-        raise BadInput(f"'{path.name}' is a JSON file; this version packages {', '.join(FRAMEWORKS)}")
+        raise BadInput(f"'{path.name}' is a JSON file; this version packages {_PACKAGED}")
     try:
         read_onnx(path)
     except BadInput as error:
-        raise BadInput(f"{error}; this version packages {', '.join(FRAMEWORKS)}") from error
+        what = error if path.suffix == ".onnx" else f"'{path.name}' is a file of no kind that is known"
+        raise BadInput(f"{what}; this version packages {_PACKAGED}") from error
     return "onnx"
