@@ -22,36 +22,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bundle.pipeline import Durability, LogPolicy, parse_bytes
-from columns.columns import Columns, constant
-from columns.raw import decode_raw, encode_raw
+from columns.columns import Columns
 from columns.raw_rows import RawRows
-from columns.schema import Field, Schema
-from columns.templates import Templates
-from columns.types import Scalar
 from durable.disk import DISK, Disk
-from durable.frames import Frame
 from durable.group_commit import GroupCommit
 from durable.segment_log import LogStopped, SegmentLog
 from durable.segment_names import Gap, Segment
 from edge_agent.held import HeldRows
-from edge_agent.long_values import VALUES, without_long_values
+from edge_agent.log_rows import LogRows
 from edge_agent.ticket import Refusal, Ticket, disk_refusals
-from edgepack.errors import BadInput, Unreachable
+from edgepack.errors import Unreachable
 
 _log = logging.getLogger(__name__)
 _HELD = "held"  # in a log's folder: rows whose shadow models have not answered
 _SETTLE_S = 5.0  # that a reader waits for them
 _WINDOW_S = 0.5  # how long a relaxed row may wait for its sync
-_TEXT = Scalar("string")
-_ADDED = ("pipeline", "partition", "request_id", "bundle")  # what the log says of each row beside the answer
-_FIELDS = {f"metadata.{name}": Field(f"metadata.{name}", _TEXT) for name in _ADDED}
 _ALIKE_BYTES = 64 << 10  # of rows that are logged together
-_SEQ = (Field("metadata.seq", Scalar("int64")), Field("metadata.epoch", _TEXT))
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -81,12 +68,7 @@ class Spool:
         """Open or start the log in `folder`; `pipeline` is its name in rows (default: the folder's)."""
         self._folder = folder
         self._disk = disk
-        self._texts = {"metadata.pipeline": _one(pipeline or folder.name), "metadata.partition": _one(partition)}
-        self._bundles: dict[str, Array] = {}
-        self._plans: dict[int, tuple[Schema, Schema, dict[str, Array]]] = {}
-        self._valued: dict[int, tuple[Schema, tuple[str, ...]]] = {}
-        self._encoding = Templates(_raw, varying=("metadata.request_id",))
-        self._schemas: dict[tuple[int, tuple[str, ...]], tuple[Schema, Schema]] = {}
+        self._rows = LogRows(pipeline or folder.name, partition)
         self._open = contextlib.ExitStack()
         self._log: SegmentLog | None = None
         self._held: HeldRows | None = None
@@ -164,10 +146,9 @@ class Spool:
         their request id, which is of equal length. None where they are logged one by one, or not at all.
         """
         limit = self._policy.max_value_bytes
-        if self._policy.durability == "off" or row.rows != 1 or not self._is_short(row, limit):
+        if self._policy.durability == "off" or row.rows != 1 or not self._rows.is_short(row, limit):
             return None
-        self._know(bundle)
-        rows = RawRows(self._with_plan(row, request_id, bundle), ("metadata.request_id", *varying))
+        rows = self._rows.alike(row, varying, request_id, bundle)
         most = min(_ALIKE_BYTES, self._limits["segment_bytes"] // 4) // rows.row_bytes
         return Alike(rows, self._policy, max(1, most))
 
@@ -224,61 +205,21 @@ class Spool:
 
     def _holding(self) -> HeldRows:
         policy = self._held_policy()
-        partition = str(self._texts["metadata.partition"][0])
-        journal = Spool(self._folder / _HELD, policy, partition, pipeline=self.name, disk=self._disk)
+        journal = Spool(self._folder / _HELD, policy, self._rows.partition, pipeline=self.name, disk=self._disk)
         return HeldRows(journal, self)
 
     @property
     def name(self) -> str:
         """The pipeline's name in rows."""
-        return str(self._texts["metadata.pipeline"][0])
+        return self._rows.pipeline
+
+    def _payloads(self, result: Columns, request_id: str, bundle: str) -> list[tuple[bytes, int]]:
+        return self._rows.payloads(result, request_id, bundle, self._policy.max_value_bytes)
 
     @property
     def next_seq(self) -> int:
         """The sequence that the next row gets."""
         return self._log.next_seq if self._log is not None else 0
-
-    def _know(self, bundle: str) -> None:
-        if bundle not in self._bundles:
-            self._bundles = {bundle: _one(bundle)}  # the same array each time: see Templates
-            self._plans = {}
-
-    def _payloads(self, result: Columns, request_id: str, bundle: str) -> list[tuple[bytes, int]]:
-        self._know(bundle)
-        limit = self._policy.max_value_bytes
-        if result.rows == 1 and request_id and self._is_short(result, limit):
-            return [(self._encoding.encode(self._with_plan(result, request_id, bundle)), 1)]
-        texts = {**self._texts, "metadata.request_id": _one(request_id), "metadata.bundle": self._bundles[bundle]}
-        parts = without_long_values(result, limit)
-        return [(self._encoding.encode(self._with_texts(part, texts)), part.rows) for part in parts]
-
-    def _with_plan(self, row: Columns, request_id: str, bundle: str) -> Columns:
-        """As `_with_texts`, with all that does not depend on the row worked out once for its schema."""
-        plan = self._plans.get(id(row.schema))
-        if plan is None:
-            texts = {**self._texts, "metadata.request_id": _one(request_id), "metadata.bundle": self._bundles[bundle]}
-            whole = self._with_texts(row, texts)
-            added = {name: text for name, text in texts.items() if name not in row.arrays and name in whole.schema}
-            if len(self._plans) > 64:
-                self._plans.clear()
-            plan = self._plans[id(row.schema)] = (row.schema, whole.schema, added)
-        named = np.empty(1, dtype=object)
-        named[0] = request_id
-        return Columns(plan[1], {**row.arrays, **plan[2], "metadata.request_id": named}, 1)
-
-    def _is_short(self, row: Columns, limit: int) -> bool:
-        """Whether a row holds plain tensors only, none of them long: that is quick to see."""
-        known = self._valued.get(id(row.schema))
-        if known is None:
-            if len(self._valued) > 64:
-                self._valued.clear()
-            names = tuple(name for name in row.schema.names if name.startswith(VALUES))
-            known = self._valued[id(row.schema)] = (row.schema, names)
-        for name in known[1]:
-            array = row.arrays[name]
-            if array.dtype == object or array.nbytes > limit > 0:
-                return False
-        return True
 
     def rows(self, after_seq: int | None = None, limit: int | None = None) -> Iterator[Columns]:
         """The rows that are retained now, oldest first, in blocks; with `metadata.seq` and `metadata.epoch`.
@@ -307,42 +248,9 @@ class Spool:
         with disk_refusals():
             for frame in log.read(number):
                 if frame.end_seq - 1 > after:
-                    block = self._block(log.epoch, frame, max(0, after + 1 - frame.first_seq))
+                    block = self._rows.block(log.epoch, frame, max(0, after + 1 - frame.first_seq))
                     if block is not None:
                         yield block
-
-    def _block(self, epoch: str, frame: Frame, skip: int) -> Columns | None:
-        try:
-            block = decode_raw(frame.payload)
-            if block.rows != frame.rows:
-                raise BadInput(f"{block.rows} rows in a frame of {frame.rows}")
-        except BadInput as error:  # written by another version: it still goes home as it is
-            _log.warning("log row %d of '%s' does not read: %s", frame.first_seq, self._folder.name, error)
-            return None
-        arrays = {
-            **block.arrays,
-            "metadata.seq": np.arange(frame.first_seq, frame.end_seq, dtype=np.int64),
-            "metadata.epoch": constant(_one(epoch), block.rows),
-        }
-        return Columns(self._schema(block.schema, _SEQ), arrays, block.rows).slice(skip, block.rows)
-
-    def _with_texts(self, part: Columns, texts: dict[str, Array]) -> Columns:
-        present = part.arrays
-        added = [name for name, text in texts.items() if name not in present and text[0]]
-        arrays = dict(present)
-        for name in added:
-            arrays[name] = constant(texts[name], part.rows)
-        return Columns(self._schema(part.schema, tuple([_FIELDS[name] for name in added])), arrays, part.rows)
-
-    def _schema(self, schema: Schema, fields: tuple[Field, ...]) -> Schema:
-        # Keyed by identity: hashing a schema costs more than the rest of a one-row record.
-        key = (id(schema), tuple([field.name for field in fields]))
-        found = self._schemas.get(key)
-        if found is None:
-            if len(self._schemas) > 64:
-                self._schemas.clear()
-            found = self._schemas[key] = (schema, Schema(schema.fields + fields))
-        return found[1]
 
     # Relaxed: a sync within the window
 
@@ -440,18 +348,8 @@ class Spool:
         self.close()
 
 
-def _raw(columns: Columns) -> bytes:
-    return b"".join(encode_raw(columns))
-
-
 def _pending(log: SegmentLog) -> list[Segment]:
     return [segment for segment in log.segments() if segment.state == "sealed"]
-
-
-def _one(text: str) -> Array:
-    array = np.empty(1, dtype=object)
-    array[0] = text
-    return array
 
 
 def _limits(policy: LogPolicy) -> dict[str, Any]:
