@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arch.facts import older
 from arch.nvidia import Nvidia, l4t_objection
@@ -16,28 +16,64 @@ from arch.nvidia import Nvidia, l4t_objection
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
+OPENVINO = "OpenVINOExecutionProvider"
 _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer.so.8")
+_NAMED_OPERATORS = 5  # of those that a provider leaves to another, in a sentence
+
+Nodes = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is used, in order, and what is not: provider → reason."""
+    """What a model computes on: what is used, in order, and what is not: provider → reason.
+
+    `nodes` says which provider has how many nodes of which operator, where the engine tells; `engine` is its name and
+    release, `threads` how many of this process it computes with (0: not known).
+    """
 
     used: tuple[str, ...] = (CPU,)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    nodes: Nodes = field(default_factory=dict)
+    engine: str = ""
+    threads: int = 0
 
     def without(self, refused: Mapping[str, str]) -> Choice:
         """The same after the engine has refused some."""
         used = tuple(name for name in self.used if name not in refused)
-        return Choice(used or (CPU,), {**self.skipped, **refused})
+        return replace(self, used=used or (CPU,), skipped={**self.skipped, **refused})
+
+    def placed(self, nodes: Nodes) -> Choice:
+        """The same after the engine has said where the nodes of a model went: one that took none is not used.
+
+        Without any it is not known; then nothing changes.
+        """
+        idle = [name for name in self.used if name != CPU and not nodes.get(name)] if nodes else []
+        left = {name: f"it takes none of this model's nodes ({_listed(nodes)})" for name in idle}
+        return replace(self.without(left), nodes=nodes)
+
+    def __str__(self) -> str:
+        """For people: `OpenVINOExecutionProvider (5 of 7 nodes, others: Scaler 1, Normalizer 1), 2 threads`."""
+        first = self.used[0]
+        others = {name: kinds for name, kinds in self.nodes.items() if name != first}
+        mine, rest = (
+            sum(sum(kinds.values()) for kinds in each) for each in ([self.nodes.get(first, {})], others.values())
+        )
+        part = f" ({mine} of {mine + rest} nodes, others: {_listed(others)})" if rest else ""
+        threads = f", {self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
+        return f"{first}{part}{threads}{f', {self.engine}' if self.engine else ''}"
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What an engine and an image were built for: the CUDA release, and the L4T release of a Jetson."""
+    """What an engine and an image were built for: the CUDA release, and the L4T release of a Jetson. `openvino` is the
+    kind of device that OpenVINO is asked to use, as its option `device_type` says it, and `found` those it finds; None
+    where it was not asked.
+    """
 
     cuda: str | None = None
     l4t: str | None = None
+    openvino: str = ""
+    found: tuple[str, ...] | None = None
 
 
 def wanted_providers(text: str | None) -> tuple[str, ...]:
@@ -64,6 +100,8 @@ def objection(
     name: str, nvidia: Nvidia | None, needs: Needs, can_load: Callable[[str], bool] | None = None
 ) -> str | None:
     """Why a provider cannot run on a machine; None where nothing speaks against it, as for those we know nothing of."""
+    if name == OPENVINO:
+        return _openvino_objection(needs)
     if name not in (CUDA, TENSORRT):
         return None
     if nvidia is None or not nvidia.devices:
@@ -77,6 +115,34 @@ def objection(
     if name == TENSORRT and not any(map(can_load or _can_load, _TENSORRT_LIBRARIES)):
         return "TensorRT (libnvinfer) is not in this image: use a base that has it"
     return None
+
+
+def _openvino_objection(needs: Needs) -> str | None:
+    """`device_type` names one device, or several behind a colon, all of which must be there: `AUTO:GPU,CPU`."""
+    if needs.found is None:
+        return None
+    if not needs.found:
+        return "OpenVINO finds no device here: its libraries are not whole, install onnxruntime-openvino again"
+    asked = [name for name in needs.openvino.rpartition(":")[2].split(",") if name not in ("", "AUTO")]
+    found = {name.partition(".")[0] for name in needs.found}
+    missing = [name for name in asked if name.partition(".")[0] not in found]
+    if not missing:
+        return None
+    return (
+        f"OpenVINO finds no {' and no '.join(missing)} here, only {', '.join(sorted(found))}: "
+        "is the container given the device, as with --device /dev/dri?"
+    )
+
+
+def _listed(nodes: Nodes) -> str:
+    """Operators with their counts, the most frequent first."""
+    counts: dict[str, int] = {}
+    for kinds in nodes.values():
+        for kind, count in kinds.items():
+            counts[kind] = counts.get(kind, 0) + count
+    ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    said = [f"{kind} {count}" for kind, count in ranked[:_NAMED_OPERATORS]]
+    return ", ".join([*said, *(["…"] if len(ranked) > _NAMED_OPERATORS else [])])
 
 
 def _can_load(library: str) -> bool:

@@ -24,6 +24,8 @@ _RELEASE = "bookworm"
 _DEBIAN = {"x86": "amd64", "arm": "arm64"}
 _MACHINES = {"x86": "x86_64", "arm": "aarch64"}
 
+Settings = Mapping[str, Mapping[str, str]]  # provider → option → value
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -34,8 +36,10 @@ class Traits:
     the user must say. `replace` maps a package that the agent requires to the requirements that take its place,
     `exclude` names packages that are asked for and not needed, `brings` those that the base has
     itself: an image has neither from a wheel. `indexes` are asked for wheels before the machine's own
-    index. `providers` are ONNX Runtime's execution providers, the first choice first. `pythons` limits what a base
-    may have, `refused` says why another does not do. `site` is where packages go that shall not mix with the base's.
+    index. `providers` are ONNX Runtime's execution providers, the first choice first; `options` are theirs, and `cache`
+    those that are given only where there is a folder to keep compiled models in (`arch/options.py`). `pythons` limits
+    what a base may have, `refused` says why another does not do. `site` is where packages go that shall not mix with
+    the base's.
     `run` are the flags that a container needs beside the ports. `status` says how far the target was tried.
     """
 
@@ -46,6 +50,8 @@ class Traits:
     providers: tuple[str, ...]
     status: str
     replace: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Settings = field(default_factory=dict)
+    cache: Settings = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     brings: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
@@ -98,6 +104,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     providers: list[str] | None = None
     status: str | None = None
     replace: dict[str, list[str]] | None = None
+    options: dict[str, dict[str, str]] | None = None
+    cache: dict[str, dict[str, str]] | None = None
     exclude: list[str] | None = None
     brings: list[str] | None = None
     indexes: list[str] | None = None

@@ -17,6 +17,7 @@ from bench.builds import measure_builds
 from bench.serve import measure_serve
 from bench.serving import measure_serving
 from bench.table import Figure, print_table
+from bench.tflite import measure_tflite
 from bench.worker import measure_worker
 
 PARTS = {
@@ -26,6 +27,7 @@ PARTS = {
     "serve": measure_serve,
     "breakdown": measure_breakdown,
     "worker": measure_worker,
+    "tflite": measure_tflite,
 }
 
 

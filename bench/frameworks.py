@@ -1,20 +1,27 @@
-"""`make bench-frameworks`: over scikit-learn's own list of estimators and XGBoost's types, what runs natively, what in
-a worker, what is refused, and whether any answer is wrong; with seconds, latency and the environment's cost.
+"""`make bench-frameworks`: a model of each framework from its file to its running step (`frameworks_each`), what
+quantization gives (`frameworks_quantize`), and over scikit-learn's own list of estimators and XGBoost's types, what
+runs natively, what in a worker, what is refused, and whether any answer is wrong.
 
-    python -m bench.frameworks [--only NAME…] [--workers N]
+    python -m bench.frameworks [--quick] [--json] [--only NAME…] [--workers N]
 
-Each model is trained in the pinned environment, scanned, converted there and put through the gate. "wrong" counts
-models whose answers to rows of the training set, which the gate did not have, differ from the original's by more than
-the tolerance: the converted model asked by onnxruntime, the others by the worker's own code.
+`--quick` leaves out the list of estimators: some two minutes instead of seven. `--json` prints one object; what is
+going on is told on standard error.
+
+Of the list, each model is trained in the pinned environment, scanned, converted there and put through the gate.
+"wrong" counts models whose answers to rows of the training set, which the gate did not have, differ from the original's
+by more than the tolerance: the converted model asked by onnxruntime, the others by the worker's own code.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -29,6 +36,8 @@ import onnxruntime
 
 import packager
 import runtimes
+from bench import frameworks_quantize
+from bench.frameworks_each import as_objects, measure_each, print_each
 from bench.frameworks_latency import measure_conversions, measure_latency
 from edgepack.commands.cache import cache_folder
 from edgepack.errors import EdgepackError
@@ -42,6 +51,7 @@ PACKAGER, SHIM = Path(packager.__file__).parent, Path(runtimes.__file__).parent 
 TOLERANCE = 1e-5
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # as conversions have it, and a worker on one CPU
 _DTYPES = {"tensor(float)": "f4", "tensor(double)": "f8", "tensor(int64)": "i8", "tensor(string)": "O"}
+WIDTHS = (7, 8, 8, 9, 7)  # of the table's columns
 TIMED = ("LogisticRegression", "RandomForestClassifier", "HistGradientBoostingRegressor", "XGBClassifier")
 
 
@@ -64,30 +74,54 @@ class Row:
 
 
 def main() -> None:
-    """Train, sweep, print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog="bench.frameworks")
-    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--quick", action="store_true", help="leave out scikit-learn's list of estimators")
+    parser.add_argument("--json", action="store_true", help="print one object")
+    parser.add_argument("--only", nargs="*", default=[], help="of that list, these alone")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     onnxruntime.set_default_logger_severity(3)
     begun = time.monotonic()
+    told: dict[str, Any] = {}
+    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout):
+        each = measure_each(lambda text: print(text, file=sys.stderr))
+        print_each(each)
+        told["quantization"] = quantization()
+        if not given.quick:
+            told["estimators"] = sweep(given.only, given.workers)
+        seconds, load = time.monotonic() - begun, os.getloadavg()[0]
+        print(f"all of it: {seconds:.0f} s, load {load:.1f} on {os.cpu_count()} CPUs")
+    if given.json:
+        print(json.dumps({"each": as_objects(each), **told, "seconds": seconds, "load": load, "cpus": os.cpu_count()}))
+
+
+def quantization() -> list[str]:
+    """The lines of `frameworks_quantize`, which are printed."""
+    lines = io.StringIO()
+    with contextlib.redirect_stdout(lines):
+        frameworks_quantize.main()
+    print(lines.getvalue(), end="")
+    return [" ".join(line.split()) for line in lines.getvalue().splitlines()]
+
+
+def sweep(only: list[str], workers: int) -> dict[str, dict[str, int]]:
+    """Train scikit-learn's list, convert, ask, print; by kind how many models became what."""
     classic = environment()
     with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as work:
         folder = Path(work)
         os.environ.update(ONE_THREAD)
-        subprocess.run([classic.python, HERE / "frameworks_sweep.py", folder, *given.only], check=True)
+        subprocess.run([classic.python, HERE / "frameworks_sweep.py", folder, *only], check=True, stdout=sys.stderr)
         trained = json.loads((folder / "trained.json").read_text())
         models = [model for model in trained if "rows" in model]
-        with ThreadPoolExecutor(given.workers) as pool:
-            rows = list(
-                pool.map(lambda model: proven(folder, model), converted(folder, models, classic, given.workers))
-            )
+        with ThreadPoolExecutor(workers) as pool:
+            rows = list(pool.map(lambda model: proven(folder, model), converted(folder, models, classic, workers)))
         rows = worked(folder, rows, classic)
         print_table(rows, [model for model in trained if "rows" not in model])
         timed = [name for name in TIMED if (folder / name).is_file()]
         measure_conversions(folder, timed, classic)
         measure_latency(folder, timed, classic)
-    print(f"all of it: {time.monotonic() - begun:.0f} s, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+    return {kind: counts_of(rows, kind) for kind in kinds_of(rows)}
 
 
 def environment() -> Environment:
@@ -197,14 +231,25 @@ def difference(answer: Any, expected: Any) -> tuple[float, int]:
     return float(apart[~gaps].max(initial=0.0)), int((np.isnan(answer) != gaps).sum())
 
 
+def kinds_of(rows: list[Row]) -> list[str]:
+    """What the table counts, line by line."""
+    return [*sorted({row.kind for row in rows}), "all"]
+
+
+def counts_of(rows: list[Row], kind: str) -> dict[str, int]:
+    """What became of the models of a kind."""
+    of_kind = [row for row in rows if kind in (row.kind, "all")]
+    found = Counter(row.runtime for row in of_kind)
+    ran = {name: found[runtime] for name, runtime in (("native", "onnx"), ("python", "python"), ("refused", "refused"))}
+    return {"models": len(of_kind), **ran, "wrong": sum(row.is_wrong for row in of_kind)}
+
+
 def print_table(rows: list[Row], left_out: list[dict[str, str]]) -> None:
     """Counts by kind, then every model that is not native, with its reason."""
     print(f"{'':12} models  native  python  refused  wrong")
-    for kind in (*sorted({row.kind for row in rows}), "all"):
-        of_kind = [row for row in rows if kind in (row.kind, "all")]
-        counts = Counter(row.runtime for row in of_kind)
-        wrong = sum(row.is_wrong for row in of_kind)
-        print(f"{kind:12} {len(of_kind):6} {counts['onnx']:7} {counts['python']:7} {counts['refused']:8} {wrong:6}")
+    for kind in kinds_of(rows):
+        counts = counts_of(rows, kind)
+        print(f"{kind:12}" + "".join(f"{count:{width}}" for count, width in zip(counts.values(), WIDTHS, strict=True)))
     native = [row.rel for row in rows if row.runtime == "onnx"]
     print(f"largest difference of a native one: {max(native):.2g}, median {statistics.median(native):.2g}")
     for row in sorted(rows, key=lambda row: (row.runtime, row.name)):

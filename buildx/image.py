@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from arch.options import VARIABLE, Options
 from arch.traits import Traits
 from buildx.agent_layer import PROGRAM
 from buildx.base import USER
@@ -119,6 +120,8 @@ def _config(foundation: Foundation, bundle: Bundle, traits: Traits, created: Cre
 def _said_to_the_agent(traits: Traits) -> dict[str, str]:
     """What the agent in the image cannot find out by itself: what it was built for."""
     said = {"EDGEPACK_PROVIDERS": ",".join(traits.providers), "EDGEPACK_TARGET": str(traits.target)}
+    if (options := Options.of_target(traits)) != Options():
+        said[VARIABLE] = options.said()
     return {**said, **({"EDGEPACK_L4T": traits.labels[L4T_LABEL]} if L4T_LABEL in traits.labels else {})}
 
 

@@ -27,7 +27,7 @@ from buildx.options import Options, Workplace
 from buildx.outcome import BuiltImage, LayerLine
 from buildx.own_bases import OwnBases
 from buildx.report import Report
-from buildx.requirements import requirements_for
+from buildx.requirements import requirements_for, without_unimported
 from buildx.wheels import Wheels
 from bundle.bundle import Bundle
 from oci.image import Index
@@ -59,9 +59,10 @@ class ImageBuilds:
         bundle = replace(bundle, index_digest=index.digest)
         ground = self._ground(self._catalog.traits(bundle.target))
         check_python(bundle, ground.traits)
-        runtimes = {model.runtime for step in bundle.spec.steps for model in step.every_model}
-        requirements = requirements_for(runtimes, ground.traits.replace, ground.traits.left_out)
-        wheels, paths = self._wheels.obtain(ground.traits, requirements, self._lock.wheels(str(bundle.target)))
+        used = {name for step in bundle.spec.steps for model in step.every_model for name in model.libraries}
+        traits = without_unimported(ground.traits, used)
+        requirements = requirements_for(used, traits.replace, traits.left_out)
+        wheels, paths = self._wheels.obtain(traits, requirements, self._lock.wheels(str(bundle.target)))
         self._lock.keep_wheels(str(bundle.target), wheels)
         jobs = ground.maker.wheels(wheels.wheels, paths, ground.foundation)
         jobs.append(lambda: ground.maker.agent(ground.foundation.place))

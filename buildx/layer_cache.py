@@ -29,7 +29,7 @@ from oci.blob import FileBlob
 from oci.descriptor import Descriptor
 from oci.digest import Digest
 
-RECIPE = "3"  # raised when the same inputs shall give other bytes
+RECIPE = "4"  # raised when the same inputs shall give other bytes
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 Kind = Literal["base", "wheel", "wheels", "agent", "bundle"]

@@ -61,6 +61,13 @@ RULES = (
         "C library", "onnxruntime", r"onnxruntime/capi/libonnxruntime\.so", "the Python module holds the engine itself"
     ),
     Rule(
+        "copies",
+        "onnxruntime-openvino",
+        r"onnxruntime/capi/lib(openvino|openvino_onnx_frontend|tbb)\.so(\.\d+\.\d+\.\d+)?$",
+        "the same file again under a linker's names",
+    ),
+    Rule("C library", "onnxruntime-openvino", r"onnxruntime/capi/libopenvino_c\.so", "for programs in C"),
+    Rule(
         "tools",
         "onnxruntime",
         r"onnxruntime/(transformers|quantization|tools|datasets|backend)/",

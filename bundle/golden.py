@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from columns.columns import Columns
-from columns.json_value import JSON_VALUE, VALUE
+from columns.json_value import JSON_VALUE, VALUE, is_value
 from columns.records import decode_records, encode_records
 from columns.schema import Schema
 from edgepack.errors import BadInput
@@ -36,8 +36,13 @@ class GoldenRows:
 
     @classmethod
     def decode(cls, data: bytes, inputs: Schema, outputs: Schema) -> GoldenRows:
-        """Read pandas-records JSON. Raises BadInput that names row and field when it does not fit the two schemas."""
-        rows = _objects(data)
+        """Read pandas-records JSON; nothing need be known of what a step without schema answers.
+
+        Raises BadInput that names row and field when it does not fit the two schemas.
+        """
+        rows = _objects(data, may_be_none=is_value(inputs))
+        if not rows:
+            return cls(Columns(inputs, {name: np.empty(0, dtype=object) for name in inputs.names}, 0))
         given, expected = _split(rows)
         columns = decode_records(orjson.dumps(_as_text(given, inputs)), inputs)
         if not any(expected):
@@ -122,7 +127,7 @@ def compare(expected: Columns, actual: Columns, tolerance: Tolerance) -> Compari
             f"{expected.rows} rows of {_names(expected.schema.names)}"
         )
     if expected.schema == actual.schema == JSON_VALUE:
-        expected, actual = _parsed(expected), _parsed(actual)
+        expected, actual = parsed(expected), parsed(actual)
     worst = _Worst()
     for name in expected.schema.names:
         allowed = tolerance_of(name, tolerance)
@@ -164,24 +169,32 @@ def _compare_floats(
     if not expected.size:
         return
     want, got = expected.astype(np.float64), actual.astype(np.float64)
+    absolute, relative, apart = distances(want, got)
+    if apart.any():
+        where = tuple(int(i) for i in np.argwhere(apart)[0])
+        worst.flip(first_row + where[0], name, want[where].item(), got[where].item(), int(apart.sum()))
+    most = tuple(int(i) for i in np.unravel_index(int(relative.argmax()), relative.shape))
+    largest = (float(absolute.max()), float(relative[most]))
+    worst.distance(first_row + most[0], name, want[most].item(), got[most].item(), largest, tolerance)
+
+
+def distances(want: np.ndarray[Any, Any], got: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
+    """How far floats of 64 bits lie apart: absolutely, relative to max(1, |want|), and where one alone is finite, for
+    which both are 0. A wanted NaN stands for any number that is not finite.
+    """
     with np.errstate(all="ignore"):
         absolute = np.abs(got - want)
         relative = absolute / np.maximum(1.0, np.abs(want))
     same = (want == got) | (np.isnan(want) & ~np.isfinite(got))
     absolute[same] = relative[same] = 0.0
     apart = ~np.isfinite(absolute)
-    if apart.any():
-        where = tuple(int(i) for i in np.argwhere(apart)[0])
-        worst.flip(first_row + where[0], name, want[where].item(), got[where].item(), int(apart.sum()))
-        absolute[apart] = relative[apart] = 0.0
-    most = tuple(int(i) for i in np.unravel_index(int(relative.argmax()), relative.shape))
-    distances = (float(absolute.max()), float(relative[most]))
-    worst.distance(first_row + most[0], name, want[most].item(), got[most].item(), distances, tolerance)
+    absolute[apart] = relative[apart] = 0.0
+    return absolute, relative, apart
 
 
 def _compare_values(name: str, row: int, expected: Any, actual: Any, worst: _Worst, tolerance: float) -> None:
     """Compare values that are not one tensor: ragged lists, strings, structs."""
-    want, got = list(_leaves(expected)), list(_leaves(actual))
+    want, got = list(leaves(expected)), list(leaves(actual))
     if [path for path, _ in want] != [path for path, _ in got]:
         worst.flip(row, name, expected, actual)
         return
@@ -192,26 +205,26 @@ def _compare_values(name: str, row: int, expected: Any, actual: Any, worst: _Wor
             worst.flip(row, name, one, other)
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every scalar in a nested value with the path to it; numpy scalars become Python's."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):
         for key in value:
-            yield from _leaves(value[key], f"{path}.{key}")
+            yield from leaves(value[key], f"{path}.{key}")
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{i}]")
+            yield from leaves(item, f"{path}[{i}]")
     else:
         yield path, value.item() if isinstance(value, np.generic) else value
 
 
-def _objects(data: bytes) -> list[dict[str, Any]]:
+def _objects(data: bytes, *, may_be_none: bool = False) -> list[dict[str, Any]]:
     try:
         rows = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadInput(f"golden rows are not JSON: {error}") from error
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list) or not (rows or may_be_none) or not all(isinstance(row, dict) for row in rows):
         raise BadInput(
             'golden rows are not pandas-records: expected a list of objects like [{"in.x": [1.0], "out.y": [0.5]}]'
         )
@@ -236,7 +249,7 @@ def _expected_columns(rows: list[dict[str, Any]], schema: Schema) -> Columns:
     for field in schema.fields:
         tensor = field.type.tensor_dtype_and_shape()
         values = [row[field.name] for row in rows]
-        if tensor is not None and tensor[0].kind == "f" and any(leaf is None for _, leaf in _leaves(values)):
+        if tensor is not None and tensor[0].kind == "f" and any(leaf is None for _, leaf in leaves(values)):
             gaps[field.name] = _with_gaps(field.name, values, tensor[0])
     whole = Schema(tuple(field for field in schema.fields if field.name not in gaps))
     parts = dict(gaps)
@@ -257,19 +270,20 @@ def _objects_of(columns: Columns | None, prefix: str, rows: int = 0) -> list[dic
     if columns is None:
         return [{} for _ in range(rows)]
     parsed: list[dict[str, Any]] = orjson.loads(encode_records(columns, "."))
-    if columns.schema == JSON_VALUE:
-        parsed = [{VALUE: orjson.loads(row[VALUE])} for row in parsed]
+    if is_value(columns.schema) and columns.schema[VALUE].text == "string":
+        parsed = [{**row, VALUE: orjson.loads(row[VALUE])} for row in parsed]
     return [{prefix + name: row[name] for name in columns.schema.names} for row in parsed]
 
 
 def _as_text(rows: list[dict[str, Any]], schema: Schema) -> list[dict[str, Any]]:
     """The value of a step without schema stands in the file as it is, and in its column as text."""
-    if schema != JSON_VALUE:
+    if not is_value(schema):
         return rows
-    return [{name: orjson.dumps(value).decode() for name, value in row.items()} for row in rows]
+    beside = dict.fromkeys(schema.names[1:], "")  # a row need not say how it is asked
+    return [{**beside, **row, VALUE: orjson.dumps(row[VALUE]).decode()} if VALUE in row else row for row in rows]
 
 
-def _parsed(columns: Columns) -> Columns:
+def parsed(columns: Columns) -> Columns:
     """JSON texts as values, with members in one order."""
     column = np.empty(columns.rows, dtype=object)
     for row, text in enumerate(columns.arrays[VALUE]):

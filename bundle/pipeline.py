@@ -11,13 +11,19 @@ from typing import Any, Literal
 
 import msgspec
 
+from bundle.task import TaskSpec
 from edgepack.errors import BadInput
 
 FORMAT = 1  # raised when an older edgepack would misread a spec
 MOST_WEIGHT = 1_000_000  # of one model in a split
 MOST_REPLICAS = 64
+MOST_LOSS = 1.0  # of the range of a field: more is no answer
 
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
+# host[:port]/path[:tag]@digest (distribution reference grammar); parts that begin with a dot or dash are none
+_IMAGE = re.compile(
+    r"[a-z0-9][a-z0-9._:-]*(?:/[a-z0-9][a-z0-9._-]*)*(?::[A-Za-z0-9_][A-Za-z0-9._-]*)?@sha256:[0-9a-f]{64}"
+)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 Durability = Literal["commit", "relaxed", "off"]
@@ -41,6 +47,11 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: int = 1  # processes that answer for each model of the pipeline, behind one port
 
 
+# a trained object; a network; a saved pipeline; process_data(); Inference and InferenceBuilder; a Cortex predictor;
+# score.py of ADS; an MLflow model folder; a runner registered with VESSL
+WorkerKind = Literal["estimator", "network", "hugging_face", "step", "custom", "cortex", "ads", "mlflow", "vessl"]
+
+
 class WorkerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How a step of the runtime `python` runs: in a worker process of its own, from wheels in the bundle.
 
@@ -48,8 +59,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     imports beside the standard library, numpy included. `python` and `requirements` may differ between targets too.
     """
 
-    # a trained object; a network; a saved pipeline; process_data(); Inference and InferenceBuilder
-    kind: Literal["estimator", "network", "hugging_face", "step", "custom"]
+    kind: WorkerKind
     python: str  # "3.11": major and minor version of the interpreter that the wheels are for
     requirements: tuple[str, ...] = ()  # what was asked for, as exact pins: for people; the wheels decide
     options: dict[str, Any] = {}  # of the kind: see runtimes/shim/edgepack_worker/
@@ -58,14 +68,14 @@ class WorkerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 class StepSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model version with its settings. `input` and `output` map field to type.
 
-    `model` is a path in the bundle: of a file or, for steps with a worker, also of a folder. `sha256` is that of the
-    file, or `bundle.folder_sha256` of the folder's files.
+    `model` is a path in the bundle: of a file or, for steps with a worker or a task, also of a folder. `sha256` is that
+    of the file, or `bundle.folder_sha256` of the folder's files.
     """
 
     name: str
     model: str
     framework: str
-    runtime: Literal["onnx", "tflite", "python"]
+    runtime: Literal["onnx", "tflite", "python", "container"]
     input: dict[str, str]
     output: dict[str, str]
     tensor_fields: list[str] = []
@@ -74,6 +84,15 @@ class StepSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str | None = None  # why not native
     worker: WorkerSpec | None = None  # of the runtime `python`
     routing: RoutingSpec | None = None  # of several models in one step
+    task: TaskSpec | None = None  # of the runtime `onnx`: what is done around the network
+    quantized: Literal["dynamic", "static"] | None = None  # of the runtime `onnx`: how its weights became integers
+    image: str | None = None  # of the runtime `container`: what answers, by digest; its address is the device's to know
+
+    @property
+    def libraries(self) -> set[str]:
+        """What the step needs of the Python that runs it: its runtime, and `text` where it reads text."""
+        reads_text = self.task is not None and self.task.text is not None
+        return {self.runtime, "text"} if reads_text else {self.runtime}
 
     @property
     def every_model(self) -> list[StepSpec]:
@@ -100,7 +119,7 @@ class RoutingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ordered steps with validations and policies. `tolerance` is what golden rows are compared with, relative to
-    max(1, |expected|).
+    max(1, |expected|); `loss` stands in its place where models are quantized, as a share (`bundle.losses`).
     """
 
     name: str
@@ -110,7 +129,13 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogPolicy = LogPolicy()
     resources: Resources = Resources()
     format: int = FORMAT
+    loss: float | None = None  # of the range of a field, and of labels: how far a device may be from the golden rows
     number: int | None = None  # what clients may call this version beside its UUID: a Cortex version folder's integer
+
+    @property
+    def containers(self) -> list[StepSpec]:
+        """All models that a container answers."""
+        return [model for step in self.steps for model in step.every_model if model.image is not None]
 
     @property
     def python_models(self) -> list[StepSpec]:
@@ -120,16 +145,15 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def encode(self) -> bytes:
         """The one serialization of a spec: JSON, fields in the order above.
 
-        A step without a worker or routing does not mention one, nor a pipeline a number: bundles keep the digests that
-        they had before there were such.
+        A step without a worker, routing or task does not mention one, nor a pipeline a number or loss: bundles keep the
+        digests that they had before there were such.
         """
         said = msgspec.to_builtins(self)
-        if self.number is None:
-            del said["number"]
+        _drop(said, "number", "loss")
         for step in said["steps"]:
-            for key in ("worker", "routing"):
-                if step[key] is None:
-                    del step[key]
+            for model in ((step["routing"] or {}).get("models") or {}).values():
+                _drop(model, "task", "quantized", "image")
+            _drop(step, "worker", "routing", "task", "quantized", "image")
         return msgspec.json.encode(said)
 
     @classmethod
@@ -143,6 +167,12 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found
 
 
+def _drop(said: dict[str, Any], *keys: str) -> None:
+    for key in keys:
+        if said[key] is None:
+            del said[key]
+
+
 def _check(spec: PipelineSpec) -> None:
     """What types alone do not say. Names become folders on a device, so they are checked before all else."""
     for name in (spec.name, *(step.name for step in spec.steps)):
@@ -153,6 +183,7 @@ def _check(spec: PipelineSpec) -> None:
         raise BadInput("it has no steps, or a step without fields")
     for step in spec.steps:
         _check_worker(step)
+        _check_task(step)
         _check_routing(step)
     models = [model.name for step in spec.steps for model in step.every_model]
     if len(set(models)) != len(models):
@@ -164,6 +195,8 @@ def _check(spec: PipelineSpec) -> None:
     tolerances = spec.tolerance.values() if isinstance(spec.tolerance, dict) else [spec.tolerance]
     if not all(math.isfinite(each) and each >= 0 for each in tolerances):
         raise BadInput(f"its tolerance is {spec.tolerance}")
+    if spec.loss is not None and not 0 < spec.loss <= MOST_LOSS:
+        raise BadInput(f"its loss is {spec.loss}, expected more than 0 and at most {MOST_LOSS:g}")
     _check_resources(spec)
 
 
@@ -183,6 +216,15 @@ def _check_worker(step: StepSpec) -> None:
         raise BadInput(f"step '{step.name}' has python '{step.worker.python[:20]}', expected one like '3.11'")
 
 
+def _check_task(step: StepSpec) -> None:
+    if step.task is not None and step.runtime != "onnx":
+        raise BadInput(f"step '{step.name}' has runtime '{step.runtime}' and a task, which is for 'onnx'")
+    if (step.image is not None) != (step.runtime == "container"):
+        raise BadInput(f"step '{step.name}' has runtime '{step.runtime}': 'container' has an image, others have none")
+    if step.image is not None:
+        image_by_digest(step.image)
+
+
 def _check_routing(step: StepSpec) -> None:
     """That a routed step names its models right, and that they take and give what it does."""
     routing = step.routing
@@ -196,6 +238,7 @@ def _check_routing(step: StepSpec) -> None:
     for name, model in routing.models.items():
         dns_label(name)
         _check_worker(model)
+        _check_task(model)
         extra = {} if routing.key is None else {routing.key.removeprefix("in."): None}
         if model.routing is not None or model.name != name or model.output != step.output:
             raise BadInput(f"model '{name}' of step '{step.name}' does not give what the step gives")
@@ -206,6 +249,18 @@ def _check_routing(step: StepSpec) -> None:
 def wheel_path(step: str, file_name: str) -> str:
     """Where a wheel of a step lies in the bundle of one target."""
     return f"wheels/{step}/{file_name}"
+
+
+def image_by_digest(text: str) -> str:
+    """Return an image's reference if it names one by digest, else raise BadInput: a tag may soon mean another one."""
+    if len(text) > 500 or not _IMAGE.fullmatch(text):
+        raise BadInput(f"image {text[:120]!r} is not named by digest: expected host/name@sha256:… with 64 digits")
+    return text
+
+
+def address_variable(step: str) -> str:
+    """The environment variable with the URL of a step's container."""
+    return f"EDGEPACK_STEP_{step.upper().replace('-', '_')}_URL"
 
 
 def dns_label(text: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from arch.target import Target
 from bundle import media
-from bundle.bundle import Bundle, check_path
+from bundle.bundle import Bundle, check_path, model_files
 from bundle.golden import GoldenRows
 from bundle.pipeline import PipelineSpec, wheel_path
 from columns.schema import Schema
@@ -110,6 +110,10 @@ class OpenBundle:
         """Where a step's model lies: a file, or a folder of files. Raises BadInput as `file` does."""
         found = self.folder / check_path(path)
         return found if found.is_dir() and not found.is_symlink() else self.file(path)
+
+    def paths(self, model: str) -> list[str]:
+        """The files of a step's model, by their path in the bundle."""
+        return model_files(model, (layer.annotations.get(media.FILEPATH, "") for layer in self._manifest.layers))
 
     def wheels(self, step: str) -> dict[Path, str]:
         """The wheels of a step, sorted, with the digests that the manifest has of them."""

@@ -6,12 +6,15 @@ Three shapes of a body, by which an answer takes its own:
   the value of a single output field, an object for several (KServe v1 "instances" and "predictions")
 - one record, `{"x": row}`: one row, answered with its element alone
 
-A step without schema takes and gives one JSON value, or bytes: one row with the field `json`, as JSON text.
+A step without schema takes and gives one JSON value, or bytes: one row with the field `json`, as JSON text. A program
+that wants to know how it was asked has text beside it: the query, the headers.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +32,7 @@ Shape = Literal["columns", "rows", "record"]
 Body = bytes | bytearray | memoryview
 
 VALUE = "json"  # the field of a step without schema
+QUERY, HEADERS = "query", "headers"  # beside it, where a step wants them: `a=1&b=2`; a JSON object as text
 JSON_VALUE = Schema.parse({VALUE: "string"})
 BYTES_VALUE = Schema.parse({VALUE: "binary"})
 
@@ -38,6 +42,33 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 def value_schema(array: np.ndarray[Any, Any]) -> Schema:
     """The schema of a step without one for this column of values: of JSON text, or of bytes."""
     return BYTES_VALUE if len(array) and isinstance(array[0], bytes) else JSON_VALUE
+
+
+def asked_schema(*beside: str) -> Schema:
+    """The input of a step without schema that is told how it was asked: the value, then text by these names."""
+    return Schema.parse({VALUE: "string", **dict.fromkeys(beside, "string")})
+
+
+def is_value(schema: Schema) -> bool:
+    """Whether a schema is one value, of JSON text or bytes, perhaps with how it was asked for."""
+    beside = schema.names[1:]
+    is_one = schema.fields[:1] in (JSON_VALUE.fields, BYTES_VALUE.fields)
+    return is_one and set(beside) <= {QUERY, HEADERS} and all(schema[name].text == "string" for name in beside)
+
+
+def whole_schema(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Schema:
+    """As `value_schema`, with what stands beside the value."""
+    beside = (name for name in (QUERY, HEADERS) if name in arrays)
+    return Schema((*value_schema(arrays[VALUE]), *Schema.parse(dict.fromkeys(beside, "string"))))
+
+
+def with_asked(columns: Columns, beside: Mapping[str, str]) -> Columns:
+    """Values and, the same for all, how they were asked for."""
+    if not beside:
+        return columns
+    texts = {name: object_array([text] * columns.rows) for name, text in beside.items()}
+    arrays = {**columns.arrays, **texts}
+    return Columns(whole_schema(arrays), arrays, columns.rows)
 
 
 def load_json(body: Body) -> Any:
@@ -137,6 +168,13 @@ def encode_value(columns: Columns) -> bytes:
     """The answer of a step without schema: JSON text or bytes, as they are."""
     value = columns.arrays[VALUE][0]
     return bytes(value) if isinstance(value, bytes) else str(value).encode()
+
+
+def as_texts(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values as JSON text alone, as golden rows hold them: bytes are base64."""
+    return object_array(
+        [orjson.dumps(base64.b64encode(each).decode()).decode() if isinstance(each, bytes) else each for each in column]
+    )
 
 
 def _list(field: Field, array: np.ndarray[Any, Any]) -> bytes:

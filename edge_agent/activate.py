@@ -60,6 +60,9 @@ class Stage(Protocol):
         load.
         """
 
+    def load_beside(self, name: str, folder: Path, version: Assigned) -> Callable[[], None]:
+        """As `load`, for a version that answers beside the one of the name."""
+
     def remove(self, name: str) -> None:
         """Stop serving a pipeline."""
 
@@ -86,11 +89,13 @@ class Activator:
         self._stage = stage
         self._trial = trial
         self._admit = admit
-        self._turn = threading.RLock()  # a client may have a pipeline loaded while the hub changes what is installed
+        self.kept: Callable[[], Iterable[str]] = lambda: ()  # manifests that somebody else has a use for
+        self.turn = threading.RLock()  # a client may have a pipeline loaded while the hub changes what is installed
 
     def unpack(self, bundle: Bundle) -> Path:
         """Write a bundle's folder, durably. Raises NotTrusted when a blob is not what the manifest says."""
-        return unpack(bundle, self._folders.bundles, link=True)
+        with self.turn:
+            return unpack(bundle, self._folders.bundles, link=True)
 
     def staged(self) -> frozenset[str]:
         """Manifests whose bundle folder is there."""
@@ -111,12 +116,26 @@ class Activator:
         folder = self._whole_folder(name, version)
         if trial:
             _judge(name, version, self._trial(folder))
-        with self._turn:
+        with self.turn:
             switch = self._stage.load(name, folder, version)
             self._state.activate(name, version)
             switch()
         took_s = round(time.monotonic() - begun, 2)
         event(log, "bundle activated", pipeline=name, manifest=version.manifest, attempt=attempt, took_s=took_s)
+
+    def add(self, name: str, version: Assigned, *, trial: bool = True) -> None:
+        """Have a staged bundle answer beside the one of its name, for as long as this process lives. Raises as
+        `activate` does.
+        """
+        folder = self._whole_folder(name, version)
+        if trial:
+            _judge(name, version, self._trial(folder))
+        with self.turn:
+            self._stage.load_beside(name, folder, version)()
+
+    def discard(self, manifest: str) -> None:
+        """Delete a bundle's folder that nothing in memory needs."""
+        self._discard(self._folders.bundle(manifest))
 
     def restore(self) -> dict[str, str]:
         """Serve what was active when the agent last ran, or the version before. Returns reason by name for
@@ -132,7 +151,7 @@ class Activator:
         """Serve again what is installed under a name; returns the reason where it is not as it was. Raises NotServed
         where nothing is installed.
         """
-        with self._turn:
+        with self.turn:
             installed = self._state.installed().get(name)
             if installed is None:
                 raise NotServed(f"pipeline '{name[:100]}' is not installed here", field="pipeline")
@@ -140,17 +159,22 @@ class Activator:
 
     def remove(self, name: str) -> None:
         """Stop serving a pipeline that is no longer assigned. Its spool stays until its rows are home."""
-        with self._turn:
+        with self.turn:
             self._state.remove(name)
             self._stage.remove(name)
         event(log, "pipeline removed", pipeline=name)
 
     def collect(self, wanted: Iterable[str] = ()) -> None:
         """Delete bundles and blobs that neither active nor previous versions nor `wanted` manifests need."""
+        with self.turn:
+            self._collect(wanted)
+
+    def _collect(self, wanted: Iterable[str]) -> None:
         installed = self._state.installed().values()
         versions = [version.manifest for each in installed for version in (each.active, each.previous) if version]
-        manifests = {*versions, *wanted}
-        for path in list(self._folders.bundles.iterdir()):
+        manifests = {*versions, *wanted, *self.kept()}
+        compiled = self._folders.compiled
+        for path in [*self._folders.bundles.iterdir(), *(compiled.iterdir() if compiled.is_dir() else [])]:
             if f"sha256:{path.name}" not in manifests:
                 self._discard(path)
         kept = {digest for manifest in manifests for digest in self._blobs_of(manifest)}

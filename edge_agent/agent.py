@@ -12,11 +12,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -36,11 +37,13 @@ from edge_agent.fit import objections, sandbox_objection
 from edge_agent.folders import Folders
 from edge_agent.hub_client import HubClient, checked_url
 from edge_agent.imports import import_layout, names_in_layouts
+from edge_agent.live_folder import LiveFolder
+from edge_agent.live_models import Budget, LiveModels, Source
 from edge_agent.loop import Backoff, Loop
 from edge_agent.repository import Repository
 from edge_agent.serving import ActivePipeline, Serving
 from edge_agent.spools import Spools
-from edge_agent.state import SANDBOX_NOTE, Enrolled, State, Tuning
+from edge_agent.state import PROVIDER_NOTE, SANDBOX_NOTE, Enrolled, State, Tuning
 from edge_agent.sync import Sync
 from edge_agent.trust import DigestsOnly, Trust
 from edgepack import __version__
@@ -48,6 +51,7 @@ from edgepack.errors import BadInput, EdgepackError
 from fleet.messages import Assigned
 from runtimes.cpus import using_threads
 from runtimes.pipeline import LoadedPipeline
+from runtimes.providers import keeping_compiled
 from runtimes.sandbox import level_of_this_kernel
 from runtimes.trial import run_trial
 
@@ -110,20 +114,38 @@ class ServingStage:
         partition: Callable[[], str],
         environments: Path | None = None,
         tuned: Callable[[str], Tuning | None] = lambda manifest: None,
-        note: Callable[[str, dict[str, str] | None], None] = lambda name, sandboxes: None,
+        note: Callable[[str, LoadedPipeline | None], None] = lambda name, loaded: None,
+        compiled: Path | None = None,
     ) -> None:
-        """`note` is told how confined the processes of a pipeline are: step → level; None when it is gone."""
+        """`note` is told which pipeline answers under a name, None when none does any more; `compiled` is where
+        providers keep what they compile, by bundle.
+        """
         self._serving = serving
         self._tuned, self._note = tuned, note
-        self._environments = environments
+        self._environments, self._compiled = environments, compiled
         self._spools = spools
         self._partition = partition
 
     def load(self, name: str, folder: Path, version: Assigned) -> Callable[[], None]:
         """See Stage."""
+        active = self._loaded(name, folder, version)
+
+        def switch() -> None:
+            self._spools.open(name, active.loaded.spec.log).change_policy(active.loaded.spec.log)
+            self._serving.switch(name, active)
+            self._note(name, active.loaded)
+
+        return switch
+
+    def load_beside(self, name: str, folder: Path, version: Assigned) -> Callable[[], None]:
+        """See Stage."""
+        return partial(self._serving.add, name, self._loaded(name, folder, version))
+
+    def _loaded(self, name: str, folder: Path, version: Assigned) -> ActivePipeline:
         with ExitStack() as undo:
             tuning = self._tuned(version.manifest)
-            with using_threads(tuning.threads if tuning else None):
+            kept = self._compiled / folder.name if self._compiled else None
+            with using_threads(tuning.threads if tuning else None), keeping_compiled(kept):
                 loaded = LoadedPipeline.open(folder, self._environments, tuning.replicas if tuning else None)
             loaded.at_once = tuning.at_once if tuning else 0
             undo.callback(loaded.close)
@@ -132,13 +154,7 @@ class ServingStage:
             spool = self._spools.open(name, loaded.spec.log)
             active = ActivePipeline(name, version_of(version.index), version.manifest, loaded, spool, self._partition())
             undo.pop_all()
-
-        def switch() -> None:
-            spool.change_policy(loaded.spec.log)
-            self._serving.switch(name, active)
-            self._note(name, {worker.job.name: worker.sandbox for worker in loaded.workers})
-
-        return switch
+        return active
 
     def remove(self, name: str) -> None:
         """See Stage."""
@@ -148,7 +164,7 @@ class ServingStage:
     def serving(self) -> dict[str, str]:
         """See Stage."""
         # what a client has unloaded is as it should be: it is not activated again by itself
-        return {**self._serving.unloaded, **{each.name: each.manifest for each in self._serving.pipelines}}
+        return {**self._serving.unloaded, **{each.name: each.base for each in self._serving.pipelines}}
 
 
 def _tell_workers(name: str, loaded: LoadedPipeline) -> None:
@@ -159,19 +175,21 @@ def _tell_workers(name: str, loaded: LoadedPipeline) -> None:
 
 
 def _tell_providers(name: str, loaded: LoadedPipeline) -> None:
-    """Say what each step computes on where that is not what the image was built for."""
+    """Say which providers are not used that the image was built for: a line a reason, whatever the number of steps."""
+    refused: dict[tuple[str, str], list[str]] = {}
     for step, choice in loaded.providers.items():
-        for provider, reason in choice.skipped.items():
-            event(
-                log,
-                "execution provider not used",
-                level=logging.WARNING,
-                pipeline=name,
-                step=step,
-                provider=provider,
-                used=",".join(choice.used),
-                reason=reason,
-            )
+        for skipped in choice.skipped.items():
+            refused.setdefault(skipped, []).append(step)
+    for (provider, reason), steps in refused.items():
+        event(
+            log,
+            "execution provider not used",
+            level=logging.WARNING,
+            pipeline=name,
+            step=",".join(steps),
+            provider=provider,
+            reason=reason,
+        )
 
 
 @dataclass(frozen=True)
@@ -209,11 +227,18 @@ class Agent:
         self._connect = connect
         self._sandbox = sandbox or level_of_this_kernel()
         self._stage = ServingStage(
-            self.serving, self.spools, self._partition, folders.environments, state.tuning, self._note_sandboxes
+            self.serving,
+            self.spools,
+            self._partition,
+            folders.environments,
+            state.tuning,
+            self._note_loaded,
+            folders.compiled,
         )
         self._activator = Activator(folders, state, self._stage, trial, self._admit)
         if config.model_control == "explicit":
             self.serving.control = Repository(self.serving, self._activator)
+        self._live: LiveModels | None = None
         self._session: _Session | None = None
         self._session_lock = threading.Lock()
         self._stopped = threading.Event()
@@ -282,9 +307,22 @@ class Agent:
                     raise
                 event(log, "bundle folder not taken", level=logging.ERROR, folder=folder, reason=str(error))
         self.serving.expect(())
+        self._collect()
+
+    def live_models(
+        self, sources: Sequence[Source], *, interval_s: float, budget: Budget | None = None, trial: bool = True
+    ) -> LiveModels:
+        """What follows models that change where they lie; see LiveModels. It ends with the agent."""
+        self._live = LiveModels(
+            self.serving, self._activator, self.state, self.target, sources,
+            collect=self._collect, interval_s=interval_s, budget=budget, trial=trial,
+        )  # fmt: skip
+        return self._live
+
+    def _collect(self) -> None:
+        """Delete what neither serves nor is assigned."""
         assignment = self.state.assignment()
-        wanted = assignment.pipelines.values() if assignment else ()
-        self._activator.collect(each.manifest for each in wanted)
+        self._activator.collect(each.manifest for each in (assignment.pipelines.values() if assignment else ()))
 
     @property
     def has_hub(self) -> bool:
@@ -307,6 +345,11 @@ class Agent:
             )
         self._check_in.start()
         self._sync.start()
+        if self.config.models is not None:
+            work = self._folders.root / "live"
+            rmtree(work, ignore_errors=True)
+            source = LiveFolder(self.config.models, work, self._folders.bundle, lambda: self.serving.pipelines)
+            self.live_models([source], interval_s=self.config.models_s).start()
 
     def stop(self) -> None:
         """End the loops; what they had begun is made good at the next start."""
@@ -315,6 +358,8 @@ class Agent:
             loop.stop()
         for loop in (self._check_in, self._sync):
             loop.join(self.config.stop_s)
+        if self._live is not None:
+            self._live.stop(self.config.stop_s)
         self._disconnect()
         with suppress(EdgepackError):
             self._note_pending()
@@ -405,9 +450,11 @@ class Agent:
         if objection := sandbox_objection(spec, self._sandbox, required=required):
             raise BadInput(f"pipeline '{spec.name}' may not run here: {objection}")
 
-    def _note_sandboxes(self, name: str, sandboxes: dict[str, str] | None) -> None:
-        """For `edgepack-agent status`."""
-        self.state.beat(**{f"{SANDBOX_NOTE}{name}": sandboxes})
+    def _note_loaded(self, name: str, loaded: LoadedPipeline | None) -> None:
+        """For `edgepack-agent status`: how confined the processes of a pipeline are, what its models compute on."""
+        sandboxes = {worker.job.name: worker.sandbox for worker in loaded.workers} if loaded else None
+        providers = loaded.providers if loaded else None
+        self.state.beat(**{f"{SANDBOX_NOTE}{name}": sandboxes, f"{PROVIDER_NOTE}{name}": providers})
 
     def _partition(self) -> str:
         enrolled = self.state.enrolment()

@@ -42,6 +42,8 @@ class Config:
     infer_threads: int = 2  # that run models which take longer than handing a request over
     queue: int = 64  # requests that wait for one of these; more are refused at once
     model_control: str = "none"  # whether clients may load and unload pipelines: none, or explicit
+    models: Path | None = None  # a folder of models for predictors, by pipeline; see edge_agent.live_folder
+    models_s: float = 30.0  # seconds in which a change in it answers
     sandbox: str = "best"  # that python steps run in: the best this kernel has, or all of it is required
     stop_s: float = 5.0  # seconds for work in progress when the agent is told to stop
     log_format: LogFormat = "text"  # of what goes to standard error: text, or json, an object a line
@@ -66,7 +68,7 @@ class Config:
 
     def alone(self) -> Config:
         """The same without a hub and without a device's own bundle: `edgepack serve` tries what it is given."""
-        return replace(self, hub=None, token=None, ca=None, bundle=None)
+        return replace(self, hub=None, token=None, ca=None, bundle=None, models=None)
 
 
 VARIABLES: dict[str, tuple[str, type]] = {
@@ -92,6 +94,8 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "infer_threads": ("EDGEPACK_INFER_THREADS", int),
     "queue": ("EDGEPACK_QUEUE", int),
     "model_control": ("EDGEPACK_MODEL_CONTROL", str),
+    "models": ("EDGEPACK_MODELS", Path),
+    "models_s": ("EDGEPACK_MODELS_S", float),
     "sandbox": ("EDGEPACK_SANDBOX", str),
     "log_format": ("EDGEPACK_LOG_FORMAT", str),
     "access_log": ("EDGEPACK_ACCESS_LOG", bool),

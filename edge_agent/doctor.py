@@ -16,10 +16,14 @@ from typing import Any
 from arch.facts import Facts, older, read_facts
 from arch.finding import Finding, examine
 from arch.nvidia import Nvidia, l4t_objection
-from arch.providers import wanted_providers
+from arch.options import Options
+from arch.providers import CPU, wanted_providers
 from durable.sync_latency import SyncLatency, measure_sync
 from edge_agent.config import Config, target_of
-from edgepack.errors import BadInput, RuntimeFailed
+from edge_agent.folders import Folders
+from edge_agent.state import State
+from edge_agent.status import choices
+from edgepack.errors import BadInput, EdgepackError, RuntimeFailed
 
 _GLIBC = "2.28"  # of the oldest wheels that the agent itself is made of
 _SLOW_MS = 100.0  # a commit that takes longer holds up every answer
@@ -65,6 +69,7 @@ def check_up(
         _speed(sync),
         examine("clock", lambda: _clock(time.time() if now_s is None else now_s), needed=False),
         *_providers(environ, facts),
+        *_models(Folders(config.data).state),
         *_jetson(environ.get("EDGEPACK_L4T"), facts),
     )
     disk = {"total_bytes": usage.total, "free_bytes": usage.free}
@@ -130,8 +135,41 @@ def _providers(environ: Mapping[str, str], facts: Facts) -> list[Finding]:
     except ImportError:
         return [Finding("onnxruntime", False, "not installed: ONNX models do not run here", needed=False)]
     choice = choose_here(onnxruntime, environ, lambda: facts.nvidia)
-    found = [Finding("provider", True, name) for name in wanted if name in choice.used]
+    told = Options.read(environ) if choice.used != (CPU,) else Options()
+    found = [Finding("provider", True, _told(name, told)) for name in wanted if name in choice.used]
     return found + [Finding("provider", False, f"{name} is not used: {why}") for name, why in choice.skipped.items()]
+
+
+def _told(name: str, options: Options) -> str:
+    """A provider with what it is told, but for what depends on the model."""
+    given = ", ".join(f"{key} {value}" for key, value in options.options.get(name, {}).items() if "{" not in value)
+    return f"{name} ({given})" if given else name
+
+
+def _models(state: Path) -> list[Finding]:
+    """What the models that were loaded last compute on: a provider that is here may still take none of a model."""
+    if not state.is_file():
+        return []
+    try:
+        opened = State.read(state)
+    except EdgepackError as error:
+        return [Finding("state", False, str(error))]
+    try:
+        noted = [
+            (f"'{name}', model '{model}'", choice)
+            for name, each in choices(opened.pulse()).items()
+            for model, choice in each.items()
+        ]
+    finally:
+        opened.close()
+    return [
+        *(Finding("model", True, f"pipeline {where} computes on {choice}", needed=False) for where, choice in noted),
+        *(
+            Finding("model", False, f"pipeline {where} is not on {name}: {why}", needed=False)
+            for where, choice in noted
+            for name, why in choice.skipped.items()
+        ),
+    ]
 
 
 def _jetson(image: str | None, facts: Facts) -> list[Finding]:

@@ -37,6 +37,13 @@ class Folders:
         return self.root / "environments"
 
     @property
+    def compiled(self) -> Path:
+        """What execution providers compile of models, `<hex of the manifest's digest>/`; made again where it is
+        missing.
+        """
+        return self.root / "compiled"
+
+    @property
     def spools(self) -> Path:
         """One spool a pipeline."""
         return self.root / "spool"

@@ -181,8 +181,9 @@ def _result(active: ActivePipeline, inputs: Columns, outcome: Outcome, parse_ns:
         arrays["metadata.last_model"] = active.last_models[outcome.models]
     arrays["anomaly.count"] = sum(anomalies.values(), np.zeros(rows, dtype=np.uint32)).astype(np.uint32)
     schema = active.result_schema
-    if BYTES_VALUE in (inputs.schema, outcome.outputs.schema):
-        schema = _with_bytes(schema, inputs.schema == BYTES_VALUE, outcome.outputs.schema == BYTES_VALUE)
+    given, answered = (each.fields[:1] == BYTES_VALUE.fields for each in (inputs.schema, outcome.outputs.schema))
+    if given or answered:
+        schema = _with_bytes(schema, given, answered)
     return Columns(schema, {name: arrays[name] for name in schema.names}, rows)
 
 

@@ -215,6 +215,10 @@ def _of_pipelines(serving: Serving) -> Iterator[str]:
     yield from family("edgepack_ready", "gauge", "1 when every pipeline is loaded.", ready)
     yield from _workers(serving)
     yield from family("edgepack_provider", "gauge", "1 for what a step computes on, else 0.", _providers(serving))
+    yield from family("edgepack_provider_nodes", "gauge", "Nodes of a model that a provider has.", _nodes(serving))
+    yield from family(
+        "edgepack_engine_threads", "gauge", "Threads that a native model computes with.", _threads(serving)
+    )
     memory = [
         ({"pipeline": pipeline.name, "model": model}, size)
         for pipeline in pipelines
@@ -259,3 +263,22 @@ def _providers(serving: Serving) -> Samples:
             lines += [({**said, "provider": name}, 1) for name in choice.used]
             lines += [({**said, "provider": name, "reason": why}, 0) for name, why in choice.skipped.items()]
     return lines
+
+
+def _nodes(serving: Serving) -> Samples:
+    """How many nodes of each model a provider has, where the engine says it."""
+    return [
+        ({"pipeline": pipeline.name, "step": step, "provider": name}, sum(kinds.values()))
+        for pipeline in serving.pipelines
+        for step, choice in pipeline.loaded.providers.items()
+        for name, kinds in choice.nodes.items()
+    ]
+
+
+def _threads(serving: Serving) -> Samples:
+    return [
+        ({"pipeline": pipeline.name, "step": step, "engine": choice.engine}, choice.threads)
+        for pipeline in serving.pipelines
+        for step, choice in pipeline.loaded.providers.items()
+        if choice.threads
+    ]

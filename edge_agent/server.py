@@ -336,24 +336,28 @@ class Server:
             self.call_soon(partial(self._take_back, connection, stays))
 
     def _take_back(self, connection: Connection, stays: bool) -> None:
-        connection.stays = stays and self._stopping is None
+        connection.stays = stays  # as its answer said: its next request may be on its way
         with contextlib.suppress(OSError):
             connection.sock.setblocking(False)
         connection.write(b"")
+        if self._stopping is not None:
+            self._part_from(connection)
 
     # The end
 
     def _begin_stop(self) -> None:
-        self._accept()  # who is connected by now is served
         self._stopping = self.now + _STOP_S
-        self._epoll.unregister(self._socket.fileno())
+        self._accept()  # who is connected by now is served; who connects before the next line is not
         self._socket.close()
         for connection in list(self._connections.values()):
-            connection.stays, connection.track = False, None
-            if connection.state is State.LINGERING:
-                connection.close()
-            elif connection.state is State.IDLE:  # its next request may be on its way: answered, it hears of the end
-                connection.deadline = min(connection.deadline, self.now + _PARTING_S)
+            self._part_from(connection)
+
+    def _part_from(self, connection: Connection) -> None:
+        connection.stays, connection.track = False, None
+        if connection.state is State.LINGERING:
+            connection.close()
+        elif connection.state is State.IDLE:  # its next request may be on its way: answered, it hears of the end
+            connection.deadline = min(connection.deadline, self.now + _PARTING_S)
 
     def _close(self) -> None:
         if self._epoll.closed:

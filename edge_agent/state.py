@@ -84,6 +84,8 @@ class Sent:
     refused_rows: int = 0
 
 
+LIVE_NOTE = "live "  # before a model's name: what `beat` is told of why its newest files do not serve
+PROVIDER_NOTE = "providers "  # before a pipeline's name: what `beat` is told of what its models compute on
 SANDBOX_NOTE = "sandbox "  # before a pipeline's name: what `beat` is told of the confinement of its steps
 
 

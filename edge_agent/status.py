@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import urllib3
 
+from arch.providers import Choice
 from bundle.bundle import version_of
+from bundle.model_folders import BASE
+from bundle.store import OpenBundle
 from edge_agent.config import Config
 from edge_agent.folders import Folders
-from edge_agent.state import SANDBOX_NOTE, Enrolled, State
+from edge_agent.state import LIVE_NOTE, PROVIDER_NOTE, SANDBOX_NOTE, Enrolled, State
+from edgepack.errors import EdgepackError
 from fleet.messages import Assignment
 from runtimes.sandbox import level_of_this_kernel
 
@@ -32,6 +38,7 @@ class PipelineStatus:
     sent_rows: int
     refused_segments: int
     sandbox: dict[str, str] = field(default_factory=dict)  # step → how confined its process was when it was loaded
+    providers: dict[str, Choice] = field(default_factory=dict)  # model → what it computes on
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Status:
     sandbox_policy: str  # of the agent that ran last: required, or best
     errors: dict[str, str] = field(default_factory=dict)
     pipelines: list[PipelineStatus] = field(default_factory=list)
+    models: dict[str, str] = field(default_factory=dict)  # that are followed → why their newest files do not serve
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, for JSON."""
@@ -73,7 +81,12 @@ def read_status(data: Path) -> Status:
             sandbox=level_of_this_kernel(),
             sandbox_policy=pulse.get("sandbox_policy") or Config.sandbox,
             errors=pulse.get("errors") or {},
-            pipelines=_pipelines(state, pulse),
+            pipelines=_pipelines(state, pulse, Folders(data)),
+            models={
+                key.removeprefix(LIVE_NOTE): str(reason)
+                for key, reason in sorted(pulse.items())
+                if key.startswith(LIVE_NOTE) and reason
+            },
         )
     finally:
         state.close()
@@ -88,18 +101,22 @@ def answers(url: str) -> bool:
         return False
 
 
-def _pipelines(state: State, pulse: dict[str, Any]) -> list[PipelineStatus]:
+def _pipelines(state: State, pulse: dict[str, Any], folders: Folders) -> list[PipelineStatus]:
     installed, assignment = state.installed(), state.assignment()
     names = {*installed, *(assignment.pipelines if assignment else {})}
-    return [_pipeline(state, name, assignment, pulse) for name in sorted(names)]
+    return [_pipeline(state, name, assignment, pulse, folders) for name in sorted(names)]
 
 
-def _pipeline(state: State, name: str, assignment: Assignment | None, pulse: dict[str, Any]) -> PipelineStatus:
+def _pipeline(
+    state: State, name: str, assignment: Assignment | None, pulse: dict[str, Any], folders: Folders
+) -> PipelineStatus:
     here, sent = state.installed().get(name), state.sent(name)
     wanted = assignment.pipelines.get(name) if assignment else None
     shown = here.active if here else wanted
     quarantined = state.quarantined().get(wanted.manifest) if wanted else None
-    is_wanted = here is not None and (wanted is None or here.active.manifest == wanted.manifest)
+    is_wanted = here is not None and (
+        wanted is None or wanted.manifest in (here.active.manifest, _base_of(folders, here.active.manifest))
+    )
     return PipelineStatus(
         name=name,
         state="active" if is_wanted else quarantined.verdict if quarantined else "fetching",
@@ -111,4 +128,23 @@ def _pipeline(state: State, name: str, assignment: Assignment | None, pulse: dic
         sent_rows=sent.rows,
         refused_segments=sent.refused_segments,
         sandbox=pulse.get(f"{SANDBOX_NOTE}{name}") or {},
+        providers=choices(pulse).get(name, {}),
     )
+
+
+def _base_of(folders: Folders, manifest: str) -> str | None:
+    """The bundle that one with other models was made of on this device."""
+    try:
+        worker = OpenBundle(folders.bundle(manifest)).spec.steps[0].worker
+    except EdgepackError:
+        return None
+    return worker.options.get(BASE) if worker is not None else None
+
+
+def choices(pulse: Mapping[str, Any]) -> dict[str, dict[str, Choice]]:
+    """What the models of each pipeline compute on, as the agent has noted it: pipeline → model → choice."""
+    return {
+        key.removeprefix(PROVIDER_NOTE): msgspec.convert(noted, dict[str, Choice])
+        for key, noted in pulse.items()
+        if key.startswith(PROVIDER_NOTE) and noted
+    }

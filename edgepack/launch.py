@@ -13,6 +13,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
     from typing import NoReturn
 
     import click
@@ -45,7 +46,9 @@ def _agent_program() -> click.Command:
 
 
 def _end_with(code: int) -> NoReturn:
-    """Leave the process. Interrupted, it leaves at once: threads and engines that were half made must not hold it."""
+    """Leave the process. Interrupted, it leaves at once: threads and engines that were half made must not hold it.
+    Done, it is not interrupted any more: in its last moments Python would print a traceback, or die by the signal.
+    """
     if code == INTERRUPTED:
         import contextlib
 
@@ -53,6 +56,9 @@ def _end_with(code: int) -> NoReturn:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -77,11 +83,59 @@ def run(program: Callable[[], click.Command], name: str, arguments: list[str] | 
 
     A fault of our own is one line too; EDGEPACK_DEBUG=1 adds the traceback for a report.
     """
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda lost: _hear(lost, hook)
     try:
+        _listen()
         _load_uninterrupted()
         return _run(program, name, arguments)
-    except KeyboardInterrupt:  # also in the middle of an import
+    except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
+    finally:
+        sys.unraisablehook = hook
+        _listen(to_us=False)
+
+
+def _listen(to_us: bool = True) -> None:
+    import signal
+
+    ours, pythons = _interrupt, signal.default_int_handler
+    if signal.getsignal(signal.SIGINT) is (pythons if to_us else ours):
+        signal.signal(signal.SIGINT, ours if to_us else pythons)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C, heard between two imports and not in the middle of one: compiled modules make an ImportError of it, or
+    lose it (numpy 2, `import_array`).
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            _interrupt_again()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _hear(lost: sys.UnraisableHookArgs, otherwise: Callable[[sys.UnraisableHookArgs], object]) -> None:
+    """Have Ctrl-C heard again that came in a callback whose errors Python ignores: every import has some."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        otherwise(lost)
+    else:
+        _interrupt_again()
+
+
+def _interrupt_again() -> None:
+    import _thread
+    import signal
+    import time
+
+    here = _thread.get_ident()
+
+    def again() -> None:
+        time.sleep(0.02)  # until we are out of here
+        signal.pthread_kill(here, signal.SIGINT)
+
+    _thread.start_new_thread(again, ())
 
 
 def _load_uninterrupted() -> None:

@@ -117,8 +117,8 @@ def write_layout(index: Index, folder: Path, ref_name: str | None = None) -> Lay
     stay.
 
     `ref_name` (`name:tag`) becomes the annotations by which skopeo, umoci and containerd find it.
-    Raises BadInput for a folder that holds other things than a layout, NotTrusted if a blob's bytes are not those of its descriptor, BuildFailed if the disk does not take them; the
-    index.json is then the old one.
+    Raises BadInput for a folder that holds other things than a layout, NotTrusted if a blob's bytes are not those of
+    its descriptor, BuildFailed if the disk does not take them; the index.json is then the old one.
     """
     check_folder(folder)
     try:
@@ -132,7 +132,7 @@ def write_layout(index: Index, folder: Path, ref_name: str | None = None) -> Lay
 
 
 def check_folder(folder: Path) -> None:
-    """Raise BadInput unless a layout may be written there: it is not strewn into a folder of other things, a project."""
+    """Raise BadInput unless a layout may be written there: it is not strewn into a folder of other things."""
     if folder.is_dir() and not (folder / "oci-layout").is_file() and any(folder.iterdir()):
         raise BadInput(f"folder '{folder}' is not empty and holds no layout: name another one")
 

@@ -90,7 +90,9 @@ def names_in(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return sorted(_checked(path, archive))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise BadInput(f"zip '{path.name}' does not read: {error}; make it again with `zip -r`") from error
+        raise BadInput(
+            f"zip '{path.name}' does not read: {error}; copy it again, or make it anew with `zip -r`"
+        ) from error
 
 
 def _unpacked(path: Path, final: Path) -> Path:
@@ -109,7 +111,9 @@ def _unpacked(path: Path, final: Path) -> Path:
         stage.chmod(0o755)
         _move(stage, final)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise BadInput(f"zip '{path.name}' does not read: {error}; make it again with `zip -r`") from error
+        raise BadInput(
+            f"zip '{path.name}' does not read: {error}; copy it again, or make it anew with `zip -r`"
+        ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return final

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from bundle.bundle import folder_sha256
 from bundle.golden import GoldenRows
-from bundle.pipeline import StepSpec, WorkerSpec
+from bundle.pipeline import StepSpec, WorkerKind, WorkerSpec
+from bundle.task import TaskSpec
 from columns.schema import Schema
 from oci.blob import chunks
 from oci.digest import Digest
@@ -32,8 +33,9 @@ class ModelArtifact:
     model: str
     digest: str
     summary: str
-    native: Literal["onnx", "tflite"] = "onnx"  # the runtime of a step without a `kind`
-    kind: Literal["estimator", "network", "hugging_face", "step", "custom"] | None = None
+    native: Literal["onnx", "tflite", "container"] = "onnx"  # the runtime of a step without a `kind`
+    task: TaskSpec | None = None  # around the network of a native step
+    kind: WorkerKind | None = None
     requirements: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
@@ -41,6 +43,9 @@ class ModelArtifact:
     golden: GoldenRows | None = None  # rows made for this model, with the original's answers
     whole: tuple[Schema, Schema] | None = None  # its fields where each tensor is one row, if the file leaves that open
     parity: dict[str, Any] | None = None  # how it compared with the original, where it was converted
+    number: int | None = None  # of the version, where its folder has one
+    python: str | None = None  # the one Python (`3.11`) that can load it, where its files hold byte code
+    quantized: Literal["dynamic", "static"] | None = None  # how its weights became integers
     training: dict[str, Any] = field(default_factory=dict)  # what an artefact that is not converted says of its making
 
     @property
@@ -58,6 +63,9 @@ class ModelArtifact:
             sha256=self.digest.removeprefix("sha256:"),
             reason=self.reason,
             worker=self.worker,
+            task=self.task,
+            quantized=self.quantized,
+            image=self.source.image,
         )
 
     def with_worker(self, python: str, pins: tuple[str, ...]) -> ModelArtifact:

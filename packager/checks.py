@@ -23,7 +23,7 @@ _CHECKS = {
     ),
     "model.files": (
         "model",
-        "weights outside the model are in the project",
+        "the model's files are in the project, each whole",
         "copy the file beside the model, without links",
     ),
     "model.schema": (
@@ -51,6 +51,21 @@ _CHECKS = {
         "the upload holds one entry point, and its code parses",
         "mend the file and line that are named",
     ),
+    "model.api": (
+        "model",
+        "cortex.yaml describes one API that a device can run",
+        "mend the key that is named",
+    ),
+    "model.versions": (
+        "model",
+        "version folders are integers with one model each, and no path leads out",
+        "mend the folder that is named",
+    ),
+    "model.payload": (
+        "model",
+        "score.py answers rows of its fields in a sandbox",
+        "give [golden] rows that it answers, or mend the code that is named",
+    ),
     "model.requirements": (
         "model",
         "requirements.txt reads",
@@ -72,6 +87,16 @@ _CHECKS = {
         "golden",
         "tolerances are of fields that a step gives",
         "write the name of an output field, or one number for all",
+    ),
+    "optimize.quantizes": (
+        "optimize",
+        "the weights became integers in a sandbox",
+        "choose the other quantize, or remove optimize",
+    ),
+    "optimize.agrees": (
+        "optimize",
+        "the quantized model answers within its tolerance",
+        "raise tolerance or remove optimize",
     ),
     "parity.runs": (
         "parity",

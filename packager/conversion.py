@@ -7,8 +7,8 @@ one folder of its own, has no network, and dies on its deadline.
 
 from __future__ import annotations
 
+import json
 import re
-import subprocess
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,23 +18,20 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bundle.task import NETWORK as NETWORK_FILE
+from bundle.task import TOKENIZER, TaskSpec
 from columns.columns import Columns
 from columns.schema import Schema
 from columns.types import ListOf, Scalar, Type
+from columns.values import column_from_values
 from edgepack.errors import BadInput, RuntimeFailed
+from packager.confined import run_confined
 from packager.environments import Environment
-from runtimes.sandbox import Sandbox, clean_environment
 
 DEADLINE_S = 300.0
-MEMORY_BYTES = 12 << 30
-LARGEST_FILE = 4 << 30
 ESTIMATORS = ("float32", "double")  # native attempts in the order in which they are tried
 NETWORKS = ("onnx",)
 NATIVE = (*ESTIMATORS, *NETWORKS)
-_PACKAGER = Path(__file__).parent
-_LAST_WORDS = 300
-# sums that threads add up may differ from run to run, and on a busy machine threads wait for one another
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class _Attempt(msgspec.Struct, frozen=True):
@@ -43,6 +40,7 @@ class _Attempt(msgspec.Struct, frozen=True):
     output: list[tuple[str, str]]
     methods: dict[str, str]
     reason: str | None = None
+    task: TaskSpec | None = None
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -83,6 +81,14 @@ class Attempt:
     again: Columns
     model: Path | None
     reason: str | None
+    task: TaskSpec | None = None  # around the model
+    beside: tuple[Path, ...] = ()  # files that the task reads
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The converted model and what belongs to it, by the names that they have in a bundle."""
+        model = {} if self.model is None else {NETWORK_FILE: self.model}
+        return {**model, **{path.name: path for path in self.beside}}
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def convert(
     if rows is not None:
         (folder / "given.json").write_bytes(msgspec.json.encode(rows))
         job["rows"] = str((folder / "given.json").resolve())
-    _run(program, job, artefact, environment, folder, timeout_s)
+    run_confined(program.module, job, artefact, environment, folder, timeout_s, "converting")
     return read_result(folder, artefact)
 
 
@@ -145,47 +151,6 @@ def read_result(folder: Path, artefact: Path) -> Converted:
     return Converted(
         result.model, result.versions, result.parameters, result.training, result.layout, result.names, attempts
     )
-
-
-def _run(
-    program: Program,
-    job: Mapping[str, Any],
-    artefact: Path,
-    environment: Environment,
-    folder: Path,
-    timeout_s: float,
-) -> None:
-    sandbox = Sandbox(
-        read=(artefact.resolve(), environment.folder),
-        write=(folder.resolve(),),
-        memory_bytes=MEMORY_BYTES,
-        address_bytes=MEMORY_BYTES * 4,
-        file_bytes=LARGEST_FILE,
-        cpu_s=int(timeout_s * 8) + 8,
-    )
-    path = [environment.site_packages, _PACKAGER]
-    command = sandbox.command(program.module, [msgspec.json.encode(job).decode()], path, str(environment.python))
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=clean_environment(folder.resolve(), _ONE_THREAD),
-        cwd=folder,
-    ) as child:
-        try:
-            said, _ = child.communicate(timeout=timeout_s)
-        except BaseException as error:
-            child.kill()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            raise RuntimeFailed(
-                f"converting '{artefact.name}' took more than {timeout_s:g} s: stopped; is the model very large?"
-            ) from error
-    if child.returncode:
-        words = " ".join(said.decode(errors="replace").split())[-_LAST_WORDS:]
-        ended = f"by signal {-child.returncode}" if child.returncode < 0 else f"with code {child.returncode}"
-        raise RuntimeFailed(f"converting '{artefact.name}' ended {ended}{': …' + words if words else ''}")
 
 
 def _described(schema: Schema, side: str, program: Program) -> list[tuple[Any, ...]]:
@@ -224,18 +189,22 @@ def _flat(name: str, type_: Type, side: str) -> tuple[str, int | None]:
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _NUMBERS = ("bool", "float16", "float32", "float64", *_INTEGERS)
 
+
+def _as_written(name: str, type_: Type, side: str) -> tuple[str]:
+    return (str(type_),)
+
+
 ESTIMATOR = Program("convert.job", ESTIMATORS, _flat)
 NETWORK = Program("convert.nets.job", NETWORKS, _tensor)
+PIPELINE = Program("convert.nets.hugging_face", NETWORKS, _as_written)
 
 
 def _attempt(folder: Path, said: _Attempt, artefact: Path) -> Attempt:
     try:
         inputs, outputs = Schema.parse(dict(said.input)), Schema.parse(dict(said.output))
-        with np.load(folder / f"{_plain(said.strategy)}.npz", allow_pickle=False) as found:
-            arrays = {name: found[name] for name in found.files}
-        rows, answers, again = (
-            _columns(arrays, side, schema) for side, schema in (("in", inputs), ("out", outputs), ("again", outputs))
-        )
+        read = _columns_read(folder / _plain(said.strategy))
+        sides = (("in", inputs), ("out", outputs), ("again", outputs))
+        rows, answers, again = (read(side, schema) for side, schema in sides)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, BadInput) as error:
         raise RuntimeFailed(f"converting '{artefact.name}' left rows that do not read: {error}") from error
     model = folder / f"{said.strategy}.onnx"
@@ -244,7 +213,28 @@ def _attempt(folder: Path, said: _Attempt, artefact: Path) -> Attempt:
         reason = "the converter left no model"
     has_model = reason is None and said.strategy in NATIVE
     kept = model if has_model else None
-    return Attempt(said.strategy, inputs, outputs, said.methods, rows, answers, again, kept, reason)
+    beside = tuple(path for path in (folder / TOKENIZER,) if has_model and said.task and path.is_file())
+    return Attempt(
+        said.strategy, inputs, outputs, said.methods, rows, answers, again, kept, reason, said.task, beside
+    )  # fmt: skip
+
+
+def _columns_read(stem: Path) -> Callable[[str, Schema], Columns]:
+    """How the child left its columns: as arrays, or as lists of rows in JSON where these are of any length."""
+    listed = stem.with_suffix(".json")
+    if listed.is_file():
+        said = json.loads(listed.read_bytes())
+        return lambda side, schema: _of_rows(said[side], schema)
+    with np.load(stem.with_suffix(".npz"), allow_pickle=False) as found:
+        arrays = {name: found[name] for name in found.files}
+    return lambda side, schema: _columns(arrays, side, schema)
+
+
+def _of_rows(rows: list[Mapping[str, Any]], schema: Schema) -> Columns:
+    columns = {
+        field.name: column_from_values(field, [row.get(field.name) for row in rows], json=False) for field in schema
+    }
+    return Columns.of(schema, columns)
 
 
 def _columns(arrays: Mapping[str, Any], side: str, schema: Schema) -> Columns:

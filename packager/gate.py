@@ -29,6 +29,7 @@ from packager.parity import Answers, ask
 # the reason travels in the bundle, whose bytes may not depend on where this machine keeps its temporary files
 _FOLDER = re.compile(r"/\S*/(?=[0-9a-f]{64}/)[0-9a-f]{64}/")
 _LAST_WORDS = ": …"  # behind it stands what a child said last, paths of this machine perhaps
+_LARGEST_SHOWN = 4096  # bytes of the worst row that the report shows: no pictures
 CLEARLY = 0.1  # of the tolerance: how much of it an attempt may use up while a wider one is left to try
 NOT_COMPARABLE = "the original differs from itself on a second run, so no conversion can be proven"
 
@@ -104,9 +105,11 @@ def _compared(attempt: Attempt, tolerance: Tolerance, timeout_s: float) -> tuple
 
 def _answers(attempt: Attempt, timeout_s: float) -> Answers:
     assert attempt.model is not None  # noqa: S101 - the caller has looked
-    step = StepSpec("model", "model.onnx", "onnx", "onnx", attempt.input.to_dict(), attempt.output.to_dict())
-    spec = PipelineSpec("gate", [step])
-    index = pack(spec, {"model.onnx": attempt.model}, b"[]\n", [host_target()])
+    place = "model.onnx" if attempt.task is None else "model"  # a task has a folder
+    files = {f"{place}/{name}" if attempt.task else place: path for name, path in attempt.files.items()}
+    fields = attempt.input.to_dict(), attempt.output.to_dict()
+    spec = PipelineSpec("gate", [StepSpec("model", place, "onnx", "onnx", *fields, task=attempt.task)])
+    index = pack(spec, files, b"[]\n", [host_target()])
     with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
         return ask(unpack(Bundle.from_image(index.images[0], index.digest), Path(work)), attempt.rows, timeout_s)
 
@@ -116,8 +119,9 @@ def _entry(attempt: Attempt, found: Comparison | None, reason: str | None) -> di
     if found is not None:
         entry.update(figures(found))
         if found.worst_row is not None:
-            row = attempt.rows.slice(found.worst_row, found.worst_row + 1)
-            entry["worst_input"] = orjson.loads(encode_records(row, "."))[0]
+            row = encode_records(attempt.rows.slice(found.worst_row, found.worst_row + 1), ".")
+            if len(row) <= _LARGEST_SHOWN:
+                entry["worst_input"] = orjson.loads(row)[0]
     return entry
 
 

@@ -14,7 +14,7 @@ from packager.cache import writing
 from packager.checks import Checklist
 from packager.detect import detect
 from packager.frameworks import hugging_face
-from packager.project import StepSource
+from packager.project import MLFLOW_IMAGE, StepSource
 
 # framework → the module that inspects its models: `inspect_model(source, root, checklist, cache) -> ModelArtifact`
 _MODULES = {
@@ -29,6 +29,11 @@ _MODULES = {
     "sklearn": "packager.frameworks.sklearn",
     "xgboost": "packager.frameworks.xgboost",
     "lightgbm": "packager.frameworks.lightgbm",
+    "mlflow": "packager.dialects.mlflow",
+    MLFLOW_IMAGE: "packager.dialects.mlflow_image",
+    "vessl": "packager.dialects.vessl",
+    "cortex": "packager.dialects.cortex",
+    "ads": "packager.dialects.ads",
 }
 
 
@@ -54,8 +59,8 @@ def inspect_step(
 
 def _inspected(source: StepSource, root: Path, checklist: Checklist, cache: Path) -> ModelArtifact:
     with checklist.check("model.format") as found:
-        framework = detect(source.model, source.framework)
-        found.append(f"'{source.model.name}' is {framework}")
+        framework = MLFLOW_IMAGE if source.image else detect(source.model, source.framework)
+        found.append(f"'{source.image or source.model.name}' is {framework}")
     checklist.require()
     inspect: Inspects = import_module(_MODULES[framework]).inspect_model
     return inspect(source, root, checklist, cache)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -20,8 +20,8 @@ from bundle.pipeline import PipelineSpec, wheel_path
 from bundle.store import unpack
 from bundle.validations import Validation
 from columns.columns import Columns
-from columns.json_value import JSON_VALUE
-from edgepack.errors import BadInput, RuntimeFailed
+from columns.json_value import is_value
+from edgepack.errors import BadInput, RuntimeFailed, Unreachable
 from oci.digest import Digest
 from oci.image import Image, Index
 from packager import golden as rows
@@ -29,7 +29,10 @@ from packager import parity
 from packager.artifact import ModelArtifact
 from packager.cache import writing
 from packager.checks import Check, Checklist
+from packager.dialects.ads_settling import settle
+from packager.environments import Environment
 from packager.inspect import inspect_step
+from packager.optimize.steps import Originals, check_steps, optimized
 from packager.project import Project
 from packager.provenance import provenance
 from packager.reading import as_read
@@ -64,12 +67,14 @@ def package(
     wheels: WheelSource | None = None,
     catalog: Catalog | None = None,
     here: bool = False,
+    quantizing: Environment | None = None,
 ) -> Packaged:
     """Make the bundle of a project for some targets. Nothing of the user's is executed in this process.
 
     Where a step has wheels of its own, targets beside those that were `asked` for (default: all) are left out if it
     has none for them; `here` says that this very program will serve the bundle, so that they are for its interpreter.
-    `catalog` says what the targets are; by default the project's own target files are read on top of ours.
+    `catalog` says what the targets are; by default the project's own target files are read on top of ours. Models are
+    quantized in the environment `quantizing`, by default one that is made when a step asks for it.
 
     The checks made, also those before a failure, are in `checklist`; `cache` is the user's cache folder, asked for
     only where the project cannot be written. Raises BadInput that names what does not fit, RuntimeFailed when a trial
@@ -86,6 +91,8 @@ def package(
             asks = partial(_answers_alone, project, cache, timeout_s)
             models = [as_read(models[0], asks, checklist.notice)]
         environments = resolve_environments(models, targets, step_wheels, checklist, asked=asked, here=here)
+        environments = _with_payloads(project, environments, checklist, cache)
+        models = environments.models
         relayed = relay(
             project,
             models,
@@ -94,7 +101,7 @@ def package(
         )
         if any(found is not model for found, model in zip(relayed, models, strict=True)):
             environments = resolve_environments(relayed, targets, step_wheels, checklist, asked=asked, here=here)
-        return _packed(project, environments, checklist, cache, timeout_s)
+        return _packed(project, environments, checklist, cache, timeout_s, quantizing)
 
 
 def _inspected(project: Project, checklist: Checklist, cache: Path, wheels: WheelSource) -> list[ModelArtifact]:
@@ -102,7 +109,21 @@ def _inspected(project: Project, checklist: Checklist, cache: Path, wheels: Whee
     sources = [each for step in project.steps for each in step.every_model]
     models = [inspect_step(each, project.root, checklist, cache, wheels.local) for each in sources]
     check_pipeline(project, steps_of(project.steps, models), checklist)
+    check_steps(models, checklist)
     return models
+
+
+def _with_payloads(
+    project: Project, environments: StepEnvironments, checklist: Checklist, cache: Path
+) -> StepEnvironments:
+    """The same with every score.py of ADS asked for the form of its rows; fields that change by it fit as before."""
+    found = [
+        settle(model, environments, checklist, cache) if model.kind == "ads" else model for model in environments.models
+    ]
+    checklist.require()
+    if any(one.output != other.output for one, other in zip(found, environments.models, strict=True)):
+        check_pipeline(project, steps_of(project.steps, found), Checklist())
+    return replace(environments, models=found)
 
 
 def _answers_alone(project: Project, cache: Path, timeout_s: float, model: ModelArtifact) -> bool:
@@ -129,14 +150,15 @@ def _run_first(
 
 
 def _packed(
-    project: Project, environments: StepEnvironments, checklist: Checklist, cache: Path, timeout_s: float
+    project: Project,
+    environments: StepEnvironments,
+    checklist: Checklist,
+    cache: Path,
+    timeout_s: float,
+    quantizing: Environment | None,
 ) -> Packaged:
     """Prove the models on this machine, then pack what was proven for each target."""
     notes, models = [*project.notes, *environments.notes], environments.models
-    specs = {
-        target: pipeline_spec(project, steps_of(project.steps, environments.steps(target)))
-        for target in environments.targets
-    }
     steps = steps_of(project.steps, environments.trial_steps)
     files = {path: file for model in models for path, file in model.files.items()}
     with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
@@ -144,6 +166,15 @@ def _packed(
         trial = _Trial(project, steps, folder, timeout_s, cache)
         golden, report = trial.prove(checklist, notes)
         others = _prove_others(trial, environments, golden.inputs, Path(work) / "others", checklist)
+        originals = _originals(trial, environments, golden)
+        smaller = optimized(originals, cache, checklist, notes, quantizing)
+    environments = replace(environments, models=smaller.models)
+    files = {path: file for model in smaller.models for path, file in model.files.items()}
+    specs = {
+        target: pipeline_spec(project, steps_of(project.steps, environments.steps(target)), smaller.loss)
+        for target in environments.targets
+    }
+    report.update(smaller.report)
     if others:
         report["others"] = others
     if environments.report:
@@ -155,7 +186,32 @@ def _packed(
     return Packaged(index, specs[environments.targets[0]], report, referrers, tuple(checklist.checks), tuple(notes))
 
 
-def pipeline_spec(project: Project, steps: list[ModelArtifact]) -> PipelineSpec:
+def _originals(trial: _Trial, environments: StepEnvironments, golden: GoldenRows) -> Originals:
+    """The pipeline that was proven, to be asked again by models that are quantized."""
+    project, cache, timeout_s = trial.project, trial.cache, trial.timeout_s
+
+    def before(count: int) -> Columns:
+        return _run_first(project, environments, cache, timeout_s, count, golden.inputs) if count else golden.inputs
+
+    def alone(model: ModelArtifact, rows: Columns) -> parity.Answers:
+        return asked(PipelineSpec(project.name, [model.spec]), [model], {}, rows)
+
+    def whole(models: Sequence[ModelArtifact], loss: float) -> parity.Answers:
+        changed = replace(environments, models=list(models))
+        spec = pipeline_spec(project, steps_of(project.steps, changed.trial_steps), loss)
+        return asked(spec, models, environments.trial_wheels, golden.inputs)
+
+    def asked(
+        spec: PipelineSpec, models: Sequence[ModelArtifact], wheels: dict[str, Path], rows: Columns
+    ) -> parity.Answers:
+        files = {path: file for model in models for path, file in model.files.items()}
+        with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
+            return parity.ask(trial_folder(spec, files, wheels, Path(work)), rows, timeout_s, cache / "workers")
+
+    return Originals(project.steps, environments.models, golden, trial.is_made, before, alone, whole)
+
+
+def pipeline_spec(project: Project, steps: list[ModelArtifact], loss: float | None = None) -> PipelineSpec:
     """What travels as the bundle's config."""
     return PipelineSpec(
         name=project.name,
@@ -164,6 +220,8 @@ def pipeline_spec(project: Project, steps: list[ModelArtifact]) -> PipelineSpec:
         tolerance=project.golden.tolerance,
         log=project.log,
         resources=project.resources,
+        loss=loss,
+        number=steps[0].number if len(steps) == 1 and project.number is None else project.number,
     )
 
 
@@ -180,7 +238,7 @@ def check_pipeline(project: Project, steps: list[ModelArtifact], checklist: Chec
         with checklist.check("pipeline.validations") as found:
             Validation.compile(name, expression, steps[0].input, steps[-1].output)
             found.append(f"'{name}'")
-    if steps[0].input == JSON_VALUE and project.golden.rows is None:
+    if is_value(steps[0].input) and project.golden.rows is None and steps[0].golden is None:
         with checklist.check("golden.rows"):
             name = steps[0].source.name
             raise BadInput(
@@ -206,6 +264,7 @@ class _Trial:
     folder: Path
     timeout_s: float
     cache: Path
+    is_made: bool = True  # whether the golden rows were made, not given: known once they are proven
 
     def prove(self, checklist: Checklist, notes: list[str]) -> tuple[GoldenRows, dict[str, Any]]:
         """Return the rows with their answers, and the parity report; made rows are kept with their answers."""
@@ -213,10 +272,13 @@ class _Trial:
             given, origin = self.found()
             found.append(origin)
         checklist.require()
-        with checklist.check("parity.runs"):
-            golden, answers = self.answered(given.rows if given else None)
+        try:
+            with checklist.check("parity.runs"):
+                golden, answers = self.answered(given.rows if given else None)
+        except Unreachable as away:
+            return self.unasked(given, notes, away)
         checklist.require()
-        is_made = given is None or given.made_for is not None
+        self.is_made = is_made = given is None or given.made_for is not None
         if not all(parity.is_comparable(step) for step in self.steps):
             report = parity.unproven(answers, self.project.golden.tolerance)
             parity.add_steps(report, self.steps)
@@ -227,9 +289,20 @@ class _Trial:
         checklist.require()
         parity.add_steps(report, self.steps)
         whole = GoldenRows(golden.inputs, golden.outputs or answers.together)
-        if is_made and (golden.outputs is None or given is self.original):
+        if is_made and whole.rows and (golden.outputs is None or given is self.original):
             notes.extend(filter(None, [rows.keep(whole, self.project.golden, self.cache, self.identity)]))
         return whole, report
+
+    def unasked(
+        self, given: rows.Golden | None, notes: list[str], away: Unreachable
+    ) -> tuple[GoldenRows, dict[str, Any]]:
+        """Rows and report where a container was not there to be asked: the rest was loaded, and nothing compared."""
+        taken = self.steps[0].input
+        golden = given.rows if given else GoldenRows(rows.made_rows(taken, self.identity, rows.recipes(taken)[0]))
+        report = parity.unasked(self.project.golden.tolerance)
+        parity.add_steps(report, self.steps)
+        notes.append(f"golden rows were not asked: {away}")
+        return golden, report
 
     def found(self) -> tuple[rows.Golden | None, str]:
         """The user's rows, or those that an earlier run kept, or None; and where they come from."""

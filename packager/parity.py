@@ -16,6 +16,7 @@ import msgspec
 from bundle.golden import Comparison, GoldenRows, Tolerance, compare
 from columns.columns import Columns
 from edgepack.errors import BadInput
+from packager.optimize.report import table as optimize_table
 from runtimes.trial import predict_in_child
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ ORIGINAL = "compared with the original's answers to rows made for it"
 NOT_COMPARABLE = (
     "the original differs from itself, so its rows travel without answers: the packaged model only has to run"
 )
+UNASKED = "a container that answers for a step was not there: nothing was compared"
 CONSISTENT = "no expected answers were given: all rows at once agree with one by one"
 
 
@@ -77,6 +79,11 @@ def unproven(answers: Answers, tolerance: Tolerance) -> dict[str, Any]:
     return report(compare(answers.together, answers.alone, tolerance), NOT_COMPARABLE, tolerance)
 
 
+def unasked(tolerance: Tolerance) -> dict[str, Any]:
+    """The report on a pipeline whose container was away: no row was compared."""
+    return report(Comparison(0, 0.0, 0.0, 0, None, True), UNASKED, tolerance)
+
+
 def report(found: Comparison, reason: str, tolerance: Tolerance) -> dict[str, Any]:
     """The parity report as it is stored and printed."""
     return {
@@ -120,7 +127,7 @@ def table(parity: dict[str, Any]) -> list[str]:
     ]
     for name, step in parity.get("steps", {}).items():
         lines += _step_table(name, step)
-    return lines
+    return [*lines, *optimize_table(parity)]
 
 
 def _step_table(name: str, step: Mapping[str, Any]) -> list[str]:

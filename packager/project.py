@@ -14,15 +14,37 @@ from typing import Literal
 
 import msgspec
 
-from bundle.pipeline import MOST_REPLICAS, MOST_WEIGHT, LogPolicy, Resources, dns_label, legal_name, parse_bytes
+from bundle.pipeline import (
+    MOST_REPLICAS,
+    MOST_WEIGHT,
+    LogPolicy,
+    Resources,
+    dns_label,
+    image_by_digest,
+    legal_name,
+    parse_bytes,
+)
 from columns.schema import Schema
 from edgepack.errors import BadInput
-from packager.dialects.recognise import dialect_of
+from packager.dialects.cortex_layout import is_models_folder
+from packager.dialects.recognise import dialect_of, given_name
 from packager.frameworks.networks import SAVED_MODEL
-from packager.grammar import ProjectTable, StepTable, read_toml
+from packager.grammar import OptimizeTable, ProjectTable, StepTable, read_toml
 
 TOML = "edgepack.toml"
+MLFLOW_IMAGE = "mlflow-image"
 MOST_STEPS = 32
+LOSS = 0.02  # where `optimize` says no tolerance
+
+
+@dataclass(frozen=True)
+class Optimize:
+    """How a model becomes smaller, and what its answers may lose by it: a share of the range of a field, or of its
+    labels (`bundle.losses`).
+    """
+
+    quantize: Literal["dynamic", "static"]
+    tolerance: float = LOSS
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,8 @@ class StepSource:
     golden: GoldenSource | None = None  # the rows are the first step's
     routing: RoutingSource | None = None
     wheels: Path | None = None
+    optimize: Optimize | None = None
+    image: str | None = None  # of a container that answers in the model's place
 
     @property
     def every_model(self) -> tuple[StepSource, ...]:
@@ -92,6 +116,7 @@ class Project:
     log: LogPolicy
     resources: Resources
     notes: tuple[str, ...] = ()
+    number: int | None = None  # of the version, where somebody else's folder has said it
 
     @classmethod
     def open(cls, source: Path) -> Project:
@@ -122,12 +147,13 @@ def _is_model(folder: Path) -> bool:
 def _from_model(path: Path) -> Project:
     """A bare model is a project of one step with all settings at their defaults; its rows are kept beside it."""
     model = path.resolve()
-    name, notes = _made_name(path.stem.strip(".") or model.stem)
+    name, notes = _made_name(given_name(model) or path.stem.strip(".") or model.stem)
     root = model.parent
     if not model.is_dir():
         _check_file(model, model.name)
     kept = root / f"{model.stem}.golden.json"
-    rows = kept if kept.is_file() else None
+    own = model / "golden.json"  # that the folder of a model brings along
+    rows = next((path for path in (kept, own) if path.is_file()), None)
     golden = GoldenSource(rows, kept)
     step = StepSource(name, model, golden=golden)
     return Project(root, name, (step,), golden, {}, LogPolicy(), Resources(), tuple(notes))
@@ -136,6 +162,8 @@ def _from_model(path: Path) -> Project:
 def _from_toml(path: Path) -> Project:
     if not path.is_file():
         is_code = path.name == TOML and any(path.parent.glob("*.py"))
+        if path.name == TOML and path.parent.is_dir() and is_models_folder(path.parent):
+            raise BadInput(f"'{path.parent}' is a folder of models: edgepack serve takes all of them, else name one")
         hint = f"; for a folder of code have one written: edgepack init '{path.parent.name}'" if is_code else ""
         raise BadInput(f"'{path.parent}' has no {TOML}: expected one there, or the path of a model file{hint}")
     table, root = read_toml(path), path.parent
@@ -212,7 +240,11 @@ def _routed_step(root: Path, number: int, whole: ProjectTable, notes: list[str])
     routing = RoutingSource((), split, table.key, tuple(shadow))
     tables = {
         name: msgspec.structs.replace(
-            plain, name=name, model=whole.models[name].model, framework=whole.models[name].framework
+            plain,
+            name=name,
+            model=whole.models[name].model,
+            framework=whole.models[name].framework,
+            optimize=whole.models[name].optimize,
         )
         for name in (*split, *shadow)
     }
@@ -234,6 +266,11 @@ def _check_routing(key: str, whole: ProjectTable, table: StepTable) -> None:
                 raise BadInput(
                     f"{key}.{part} names '{name}': no [models.{name}], there is {there}", field=f"{key}.{part}"
                 )
+    if table.split and table.optimize is not None:
+        raise BadInput(
+            f"{key}.optimize beside a split does not say of which model: write it in [models.<name>]",
+            field=f"{key}.optimize",
+        )
     for name in table.shadow or []:
         if name in (table.split or {}) or (table.shadow or []).count(name) > 1:
             raise BadInput(f"{key}.shadow names '{name}', which is in the step already", field=f"{key}.shadow")
@@ -253,6 +290,10 @@ def _check_all_used(table: ProjectTable) -> None:
 
 def _step(root: Path, number: int, table: StepTable, notes: list[str]) -> StepSource:
     key = f"steps[{number}]"
+    if table.image is not None:
+        return _container_step(root, key, table)
+    if table.framework == MLFLOW_IMAGE:
+        raise BadInput(f'{key}.framework "{MLFLOW_IMAGE}" needs `image = "…@sha256:…"`', field=f"{key}.image")
     if table.model is None:
         raise BadInput(f'{key} has no model: add `model = "file.onnx"`', field=f"{key}.model")
     model = inside(root, table.model, f"{key}.model", folder=True)
@@ -274,7 +315,56 @@ def _step(root: Path, number: int, table: StepTable, notes: list[str]) -> StepSo
         table.input,
         table.output,
         table.requirements or "exact",
+        optimize=_optimize(f"{key}.optimize", table.optimize),
     )
+
+
+def _container_step(root: Path, key: str, table: StepTable) -> StepSource:
+    """A step that a container answers; the file that names it stands for its model. Raises BadInput for what it lacks,
+    and for keys that are a model's.
+    """
+    image = _named_image(table.image or "", f"{key}.image")
+    if table.name is None:
+        raise BadInput(f'{key} has an image and no name: add `name = "…"`', field=f"{key}.name")
+    if table.framework not in (None, MLFLOW_IMAGE) or table.model is not None:
+        raise BadInput(
+            f'{key} has an image, and a model or framework beside it: expected framework = "{MLFLOW_IMAGE}" alone',
+            field=f"{key}.image",
+        )
+    if table.tensor_fields or table.optimize is not None:
+        raise BadInput(f"{key} has an image: tensor_fields and optimize are for models", field=f"{key}.image")
+    for side, given in (("input", table.input), ("output", table.output)):
+        _check_types(f"{key}.{side}", given)
+    name = _given_name(table.name, f"{key}.name")
+    return StepSource(name, root / TOML, MLFLOW_IMAGE, (), table.batch, table.input, table.output, image=image)
+
+
+def _named_image(text: str, key: str) -> str:
+    """An image's reference by digest. Raises BadInput that names the key."""
+    try:
+        return image_by_digest(text)
+    except BadInput as error:
+        raise BadInput(f"{key}: {error}", field=key) from error
+
+
+def _optimize(key: str, table: OptimizeTable | None) -> Optimize | None:
+    """What is asked of a model's weights. Raises BadInput that names the key and what it may be."""
+    if table is None:
+        return None
+    words = 'expected quantize = "dynamic" or "static"'
+    if table.quantize is None:
+        raise BadInput(f"{key} says nothing to do: {words}, or remove it", field=f"{key}.quantize")
+    tolerance = LOSS if table.tolerance is None else table.tolerance
+    if not 0 < tolerance <= 1:
+        raise BadInput(
+            f"{key}.tolerance = {tolerance}: expected more than 0 and at most 1, as a share of a field's range",
+            field=f"{key}.tolerance",
+        )
+    if table.quantize == "dynamic":
+        return Optimize("dynamic", tolerance)
+    if table.quantize == "static":
+        return Optimize("static", tolerance)
+    raise BadInput(f"{key}.quantize = {table.quantize[:40]!r}: {words}", field=f"{key}.quantize")
 
 
 def _check_types(key: str, given: Mapping[str, str] | None) -> None:

@@ -39,6 +39,8 @@ class RoutedArtifact(ModelArtifact):
             sha256=first.sha256,
             reason=first.reason,
             worker=first.worker,
+            task=first.task,
+            quantized=first.quantized,
             routing=RoutingSpec(
                 {model.source.name: model.spec for model in named},
                 dict(routing.split),

@@ -109,13 +109,14 @@ def _text(artifact: ModelArtifact, golden: str | None, todo: tuple[str, ...]) ->
         f"framework = {json.dumps(artifact.framework)}\n",
     ]
     for side, schema in (("input", artifact.input), ("output", artifact.output)):
-        parts.append(_todo(side) if side in todo else _table(f"steps.{side}", schema.to_dict()))
+        parts.append(_todo(side) if side in todo else table(f"steps.{side}", schema.to_dict()))
     if golden:
-        parts.append(_table("golden", {"rows": golden}))
+        parts.append(table("golden", {"rows": golden}))
     return "".join(parts)
 
 
-def _table(name: str, entries: Mapping[str, str]) -> str:
+def table(name: str, entries: Mapping[str, str]) -> str:
+    """A table of texts, as TOML."""
     lines = (f"{_key(key)} = {json.dumps(text, ensure_ascii=False)}\n" for key, text in entries.items())
     return f"\n[{name}]\n{''.join(lines)}"
 

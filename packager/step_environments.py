@@ -119,12 +119,21 @@ def _obtained(
     asked, mode = model.requirements, model.source.requirements
     for target in (each for each in wanted if each not in left_out):
         try:
-            found[target] = wheels.obtain(name, asked, mode, target)
+            found[target] = _fitting(wheels.obtain(name, asked, mode, target), model, target)
         except BadInput as error:
             if target in must or wheels.is_locked(name, asked, mode, target):
                 raise
             left_out[target] = str(error)
     return found
+
+
+def _fitting(environment: Environment, model: ModelArtifact, target: Target) -> Environment:
+    if model.python not in (None, environment.python):
+        raise BadInput(
+            f"step '{model.source.name}' was made with Python {model.python} and holds code compiled for it: {target} "
+            f"has Python {environment.python}, make it with that"
+        )
+    return environment
 
 
 def _with_worker(model: ModelArtifact, environment: Environment) -> ModelArtifact:

@@ -57,7 +57,7 @@ def user_rows(golden: GoldenSource, inputs: Schema | None, outputs: Schema | Non
 def carried_rows(attempt: Attempt) -> GoldenRows:
     """The rows that travel, spread over those that were asked; without missing numbers, which JSON cannot carry."""
     good = np.flatnonzero(_is_finite(attempt.rows))
-    values = sum(_width(attempt.rows, name) for name in attempt.rows.schema.names)
+    values = sum(_width(side, name) for side in (attempt.rows, attempt.answers) for name in side.schema.names)
     count = max(2, min(CARRIED, MOST_VALUES // max(1, values), len(good)))
     chosen = good[np.unique(np.linspace(0, len(good) - 1, count).astype(int))] if len(good) else good
     if not len(chosen):
@@ -75,7 +75,14 @@ def _is_finite(columns: Columns) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def _width(columns: Columns, name: str) -> int:
-    return int(np.prod(np.asarray(columns.arrays[name]).shape[1:], dtype=np.int64))
+    array = np.asarray(columns.arrays[name])
+    if array.dtype == object:
+        return max(map(_values_in, array), default=1)
+    return int(np.prod(array.shape[1:], dtype=np.int64))
+
+
+def _values_in(value: Any) -> int:
+    return sum(map(_values_in, value)) if isinstance(value, list) else 1
 
 
 def _taken(columns: Columns, rows: Any) -> Columns:

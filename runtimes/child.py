@@ -34,6 +34,7 @@ _START = struct.Struct("<4sIQ")
 _MAGIC = b"EPW1"
 _SHARED_FROM, _SHARED_BYTES = 1 << 16, 16 << 20  # what is smaller or larger goes through the socket
 _LAST_WORDS = 4000  # characters of standard error that are kept
+_ENDING_S = 5.0  # from a closed socket to the end of the process, on a busy machine
 _LINES_A_MINUTE = 60  # that reach the log: a model that prints for each row must not fill a disk
 
 
@@ -221,7 +222,7 @@ class Child:
     def _ending(self) -> str:
         """How it ended, in words; the socket closes a moment before the process is gone."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return f"it ended {ending(self._process.wait(1.0))}"
+            return f"it ended {ending(self._process.wait(_ENDING_S))}"
         return "it closed its socket"
 
 

@@ -22,21 +22,23 @@ import numpy as np
 from arch.providers import Choice
 from bundle.pipeline import PipelineSpec, StepSpec
 from bundle.store import OpenBundle
+from bundle.task import NETWORK
 from bundle.validations import Validation
 from columns.columns import Columns
-from columns.json_value import VALUE, value_schema
+from columns.json_value import VALUE, as_texts, value_schema
 from columns.schema import Field, Schema
 from edgepack.errors import BadInput, RuntimeFailed
-from runtimes.cpus import share_of_threads
+from runtimes.cpus import share_of_threads, using_threads
 from runtimes.memory import resident_bytes
-from runtimes.protocol import Loader, Runtime, TensorRuntime
+from runtimes.protocol import Loader, Runtime, TensorRuntime, ValueRuntime
 from runtimes.routing import RoutedStep
 
 if TYPE_CHECKING:
     from runtimes.worker import Worker
 
-# runtime → class in runtimes/<runtime>.py; an engine is imported when a step needs it
-_ENGINES = {"onnx": "OnnxRuntime", "tflite": "TfliteRuntime"}  # beside them `python`, whose steps are more than a file
+# runtime → class in runtimes/<runtime>.py; an engine is imported when a step needs it.
+# Beside them `python`, whose steps are more than a file
+_ENGINES = {"onnx": "OnnxRuntime", "tflite": "TfliteRuntime", "container": "ContainerRuntime"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class LoadedPipeline:
     """A pipeline that answers. `infer` may be called by several threads at once.
 
     `tensors` is the engine of a single native step, to be asked by its own tensors; None where there is no such.
+    `values` is a single step that takes one value, JSON or bytes, beside rows of its fields; None as well.
     `workers` are the processes that answer for it, `replicas` of each model; none where all runs in this process.
     """
 
@@ -79,10 +82,13 @@ class LoadedPipeline:
         self.last_models = (
             tuple(routing.models[name] for name in routing.split) if routing and routing.split else (last,)
         )
+        self.waits_for_others = bool(bundle.spec.containers)  # who may take seconds to answer, or never do
         self.has_shadows = any(step.routing and step.routing.shadow for step in bundle.spec.steps)
         self.shadow_names = tuple(name for step in bundle.spec.steps if step.routing for name in step.routing.shadow)
         only = steps[0] if len(steps) == 1 else None
         self.tensors: TensorRuntime | None = only if isinstance(only, TensorRuntime) else None
+        takes_values = bool(_options(bundle.spec.steps[0]).get("values"))
+        self.values: ValueRuntime | None = only if takes_values and isinstance(only, ValueRuntime) else None
         self._both = Schema(
             (
                 *(Field(f"in.{field.name}", field.type) for field in self.input),
@@ -92,18 +98,24 @@ class LoadedPipeline:
         self._validations = _compiled(bundle.spec, self.input, self.output)
 
     @classmethod
-    def open(cls, folder: Path, environments: Path | None = None, replicas: int | None = None) -> LoadedPipeline:
+    def open(
+        cls,
+        folder: Path,
+        environments: Path | None = None,
+        replicas: int | None = None,
+        request_s: float | None = None,
+    ) -> LoadedPipeline:
         """Load every step of an unpacked bundle. Raises RuntimeFailed when an engine refuses a model.
 
         `environments` keeps what python steps import; without it that is made for this pipeline and deleted with it.
         `replicas` is how many processes answer for each model (1: native ones in this process), else as the bundle
-        says.
+        says. `request_s` is how long a worker may take for one request, where that is not the usual.
         """
         bundle = OpenBundle(folder)
         replicas = replicas or bundle.spec.resources.replicas
         workers: list[Worker] = []
         memory: dict[str, int] = {}
-        load: Callable[[StepSpec], Runtime] = partial(_load, bundle, environments, replicas, workers)
+        load: Callable[[StepSpec], Runtime] = partial(_load, bundle, environments, replicas, workers, request_s)
         if replicas == 1:
             load = partial(_weighed, load, bundle, memory)
         with ExitStack() as undo:
@@ -152,6 +164,8 @@ class LoadedPipeline:
         for step in self._steps:
             ask = step.rehearse if isinstance(step, RoutedStep) else step.infer
             arrays = ask(arrays, inputs.rows)
+        if self.gives_any:
+            arrays = {VALUE: as_texts(arrays[VALUE])}
         return Columns(self.output, arrays, inputs.rows)
 
     @property
@@ -191,38 +205,58 @@ def _weighed(
     runtime = load(step)
     if step.runtime in _ENGINES:
         # what a model before gave back may be taken again without growing: the weights are there in any case
-        memory[step.name] = max(resident_bytes() - before, bundle.file(step.model).stat().st_size)
+        memory[step.name] = max(resident_bytes() - before, _weights(bundle, step).stat().st_size)
     return runtime
 
 
 def _load(
-    bundle: OpenBundle, environments: Path | None, replicas: int, workers: list[Worker], step: StepSpec
+    bundle: OpenBundle,
+    environments: Path | None,
+    replicas: int,
+    workers: list[Worker],
+    request_s: float | None,
+    step: StepSpec,
 ) -> Runtime:
-    if step.runtime != "python" and replicas == 1:
-        return load_engine(bundle.file(step.model), step)
+    if step.runtime == "container" or (step.runtime != "python" and replicas == 1):
+        with using_threads(share_of_threads(bundle.spec.resources.cpus, 1)):
+            return load_engine(_file(bundle, step), step)
     from runtimes.engines import EngineProcesses
     from runtimes.environment import SCRATCH
     from runtimes.python import Place, PythonRuntime
-    from runtimes.worker import Limits
+    from runtimes.worker import REQUEST_S, Limits
 
     asked = bundle.spec.resources
     threads = share_of_threads(asked.cpus, replicas) if replicas > 1 else 0
     started: PythonRuntime | EngineProcesses
     if step.runtime == "python":
-        started = PythonRuntime.open(bundle, step, Place(environments, asked.memory, replicas, threads))
+        place = Place(environments, asked.memory, replicas, threads, request_s or REQUEST_S)
+        started = PythonRuntime.open(bundle, step, place)
     else:
         limits = Limits(memory_bytes=None, threads=threads, accelerators=bundle.target.accel != "none")
         scratch = environments / SCRATCH if environments else None
-        started = EngineProcesses.start(bundle.file(step.model), step, limits, replicas, scratch=scratch)
+        started = EngineProcesses.start(_file(bundle, step), step, limits, replicas, scratch=scratch)
     workers += started.replicas.workers
     return started
 
 
+def _file(bundle: OpenBundle, step: StepSpec) -> Path:
+    """What a native engine opens: the model's file; the folder of one with a task."""
+    return bundle.file(step.model) if step.task is None else bundle.model(step.model)
+
+
+def _weights(bundle: OpenBundle, step: StepSpec) -> Path:
+    return bundle.file(step.model if step.task is None else f"{step.model}/{NETWORK}")
+
+
 def load_engine(path: Path, step: StepSpec) -> Runtime:
-    """Load a model file into its native engine, in this process. Raises RuntimeFailed when the engine refuses it."""
+    """Load a model into its native engine, in this process. Raises RuntimeFailed when the engine refuses it."""
     if step.runtime not in _ENGINES:
         known = ", ".join([*_ENGINES, "python"])
         raise RuntimeFailed(f"step '{step.name}' needs runtime '{step.runtime}': this version runs {known}")
+    if step.task is not None:
+        from runtimes.tasks import load as load_task
+
+        return load_task(path, step)
     load: Loader = getattr(import_module(f"runtimes.{step.runtime}"), _ENGINES[step.runtime]).load
     return load(path, step)
 
@@ -241,7 +275,12 @@ def _check_seams(spec: PipelineSpec, steps: list[Runtime]) -> None:
 
 
 def _is_free(step: StepSpec) -> bool:
-    return step.worker is not None and bool(step.worker.options.get("json"))
+    return bool(_options(step).get("json"))
+
+
+def _options(step: StepSpec) -> Mapping[str, object]:
+    """Those of a step's worker."""
+    return {} if step.worker is None else step.worker.options
 
 
 def _listed(fields: Mapping[str, object]) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from bundle.pipeline import StepSpec
+from columns.columns import Columns
 from columns.schema import Schema
 
 
@@ -67,6 +68,17 @@ class TensorRuntime(Protocol):
         """Run the model once over tensors of its own shapes; text is an object array of str.
 
         Raises BadInput for tensors that do not fit the model; RuntimeFailed if the engine gives up.
+        """
+
+
+@runtime_checkable
+class ValueRuntime(Protocol):
+    """What a step offers that takes one value, JSON or bytes, beside rows of its fields."""
+
+    def infer_value(self, value: Columns) -> Columns:
+        """Ask one value; `columns.json_value` says how values are columns.
+
+        Raises RuntimeFailed when the user's code raises or gives what is no JSON.
         """
 
 

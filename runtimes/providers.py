@@ -1,7 +1,8 @@
 """Opening an ONNX Runtime session on what is here: the providers that the image asks for, those that fit, the CPU.
 
-The rules stand in `arch/providers.py`. Here the engine is asked: what it was built with, and whether it really took
-what it was given, because it falls back to the CPU with nothing but a line on its standard output.
+The rules stand in `arch/providers.py`, what providers are told in `arch/options.py`. Here the engine is asked: what it
+was built with, whether it really took what it was given, because it falls back to the CPU with nothing but a line on
+its standard output, and which nodes of a model went where, because a provider that was taken may still be idle.
 """
 
 from __future__ import annotations
@@ -9,18 +10,36 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from arch.nvidia import Nvidia, read_nvidia
-from arch.providers import CPU, CUDA, TENSORRT, Choice, Needs, choose_providers, objection, wanted_providers
+from arch.options import Options
+from arch.providers import CPU, CUDA, OPENVINO, TENSORRT, Choice, Needs, choose_providers, objection, wanted_providers
 
 VARIABLE = "EDGEPACK_PROVIDERS"
 _L4T = "EDGEPACK_L4T"
-# what was proven at packaging was proven in 32-bit floats: no tensor core may round its inputs to 10 bits
-_OPTIONS: Mapping[str, Mapping[str, str]] = {CUDA: {"use_tf32": "0"}}
+_RECORD = "session.record_ep_graph_assignment_info"  # an engine older than 1.24 passes over it
+_PLACE = re.compile(r"(EP Error ?)+(\S+:\d+ .*?\) )?")
+
+_folder: ContextVar[Path | None] = ContextVar("compiled", default=None)
+
+
+@contextlib.contextmanager
+def keeping_compiled(folder: Path | None) -> Iterator[None]:
+    """Have what providers compile of models that are loaded meanwhile kept in a folder, made when it is needed; None:
+    not kept.
+    """
+    before = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(before)
 
 
 def choose_here(
@@ -30,26 +49,62 @@ def choose_here(
     wanted = wanted_providers(environ.get(VARIABLE))
     if wanted == (CPU,):
         return Choice()
-    needs = Needs(_cuda_of(engine), environ.get(_L4T))
-    speaks_against = partial(objection, nvidia=look(), needs=needs)
+    speaks_against = partial(objection, nvidia=look(), needs=_needs(engine, wanted, environ))
     return choose_providers(wanted, engine.get_available_providers(), speaks_against)
 
 
 def open_session(engine: Any, path: Path, options: Any, choice: Choice | None = None) -> tuple[Any, Choice]:
-    """Open a session, and say which providers it has. Raises what the engine raises for a model it refuses."""
-    choice = choice or choose_here(engine)
+    """Open a session, and say what it computes on. Raises what the engine raises for a model it refuses, BadInput for
+    provider options that do not read.
+    """
+    choice = replace(
+        choice or choose_here(engine), engine=f"onnxruntime {engine.__version__}", threads=options.intra_op_num_threads
+    )
     if choice.used == (CPU,):
         return engine.InferenceSession(str(path), options, providers=[CPU]), choice
+    options.add_session_config_entry(_RECORD, "1")
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         _preload(engine, choice)
-        given = [(name, dict(_OPTIONS[name])) if name in _OPTIONS else name for name in choice.used]
-        session = engine.InferenceSession(str(path), options, providers=given)
+        session = engine.InferenceSession(str(path), options, providers=_given(choice))
     taken = session.get_providers()
-    reason = " ".join(said.getvalue().replace("*", " ").split())[:300] or "it gave no reason"
-    return session, choice.without(
-        {name: f"onnxruntime did not take it: {reason}" for name in choice.used if name not in taken}
-    )
+    reason = _reason(said.getvalue())
+    refused = {name: f"onnxruntime did not take it: {reason}" for name in choice.used if name not in taken}
+    return session, choice.without(refused).placed(_nodes(session))
+
+
+def _needs(engine: Any, wanted: tuple[str, ...], environ: Mapping[str, str]) -> Needs:
+    needs = Needs(_cuda_of(engine), environ.get(_L4T))
+    if OPENVINO not in wanted or OPENVINO not in engine.get_available_providers():
+        return needs
+    told = Options.read(environ).options.get(OPENVINO, {})
+    return replace(needs, openvino=told.get("device_type", "").upper(), found=_openvino_devices())
+
+
+def _given(choice: Choice) -> list[tuple[str, dict[str, str]]]:
+    """The providers with what they are told, as a session takes them."""
+    told, folder = Options.read(os.environ), _folder.get()
+    if folder and any(name in told.cache for name in choice.used):
+        folder.mkdir(parents=True, exist_ok=True)
+    return [(name, told.to(name, choice.threads, folder)) for name in choice.used]
+
+
+def _nodes(session: Any) -> dict[str, dict[str, int]]:
+    """Provider → operator → how many nodes of the model it has; nothing where the engine does not say."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    found: dict[str, dict[str, int]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        kinds = found.setdefault(part.ep_name, {})
+        for node in part.get_nodes():
+            kinds[node.op_type] = kinds.get(node.op_type, 0) + 1
+    return found
+
+
+def _reason(said: str) -> str:
+    """What the engine printed as it fell back, without where in its code, and what it was given."""
+    text = _PLACE.sub("", " ".join(said.replace("*", " ").split())).partition(" when using [")[0]
+    return text[:300] or "it gave no reason"
 
 
 def _preload(engine: Any, choice: Choice) -> None:
@@ -66,3 +121,11 @@ def _cuda_of(engine: Any) -> str | None:
         return None
     found = getattr(build_and_package_info, "cuda_version", None) or getattr(engine, "cuda_version", None)
     return str(found) if found else None
+
+
+def _openvino_devices() -> tuple[str, ...] | None:
+    """The devices that OpenVINO finds on this machine: `CPU`, `GPU.0`; None where the engine does not say."""
+    from onnxruntime.capi import _pybind_state
+
+    ask = getattr(_pybind_state, "get_available_openvino_device_ids", None)
+    return tuple(ask()) if ask else None

@@ -13,12 +13,12 @@ import numpy as np
 from bundle.pipeline import StepSpec, parse_bytes
 from bundle.store import OpenBundle
 from columns.columns import Columns
-from columns.json_value import VALUE, value_schema
+from columns.json_value import whole_schema
 from columns.schema import Schema
 from edgepack.errors import RuntimeFailed
 from runtimes.environment import SCRATCH, check_python, make_environment
 from runtimes.replicas import Replicas, ReplicatedStep
-from runtimes.worker import Job, Limits
+from runtimes.worker import REQUEST_S, Job, Limits
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Place:
     memory: str = "1Gi"  # of each worker, as [resources] says
     replicas: int = 1  # workers of each step
     threads: int = 0  # of each worker; 0: as many as this process may use
+    request_s: float = REQUEST_S  # that one request may take
 
 
 class PythonRuntime(ReplicatedStep):
@@ -51,7 +52,12 @@ class PythonRuntime(ReplicatedStep):
         try:
             site = environment_of(bundle, step, environments)
             accelerators = bundle.target.accel != "none"
-            limits = Limits(memory_bytes=parse_bytes(place.memory), threads=place.threads, accelerators=accelerators)
+            limits = Limits(
+                request_s=place.request_s,
+                memory_bytes=parse_bytes(place.memory),
+                threads=place.threads,
+                accelerators=accelerators,
+            )
             job, scratch = _job(bundle, step, site), environments / SCRATCH
             replicas = Replicas.start(job, limits, place.replicas, scratch=scratch)
         except BaseException:
@@ -64,7 +70,11 @@ class PythonRuntime(ReplicatedStep):
         """Run the rows in a free worker; the value of a step without schema is JSON text or bytes."""
         if not self.replicas.job.options.get("json"):
             return super().infer(arrays, rows)
-        return dict(self.replicas.infer(Columns(value_schema(arrays[VALUE]), arrays, rows)).arrays)
+        return dict(self.replicas.infer(Columns(whole_schema(arrays), arrays, rows)).arrays)
+
+    def infer_value(self, value: Columns) -> Columns:
+        """Ask one JSON value, or bytes, of a step that takes such beside its rows; `columns.json_value` says how."""
+        return self.replicas.infer(value)
 
     def close(self) -> None:
         """End the workers."""

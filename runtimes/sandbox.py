@@ -29,7 +29,10 @@ _BOOT = (
 # NVIDIA, its Jetsons, AMD, Intel and the kernel's own class of accelerators
 _NODES = ("nvidia*", "nvidia-caps/*", "nvhost*", "nvmap", "nvgpu", "nvsciipc", "dri/*", "kfd", "accel/*")
 _DRIVERS = ("/proc/driver", "/proc/devices", "/proc/modules", "/sys", "/usr/local", "/etc/OpenCL", "/etc/vulkan")
-_KEPT_VARIABLES = ("TZ", "LD_LIBRARY_PATH", "EDGEPACK_PROVIDERS", "EDGEPACK_L4T", "NVIDIA_TF32_OVERRIDE")
+_KEPT_VARIABLES = (
+    *("TZ", "LD_LIBRARY_PATH", "NVIDIA_TF32_OVERRIDE"),
+    *("EDGEPACK_PROVIDERS", "EDGEPACK_PROVIDER_OPTIONS", "EDGEPACK_L4T"),
+)
 
 
 @dataclass(frozen=True)

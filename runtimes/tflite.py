@@ -1,17 +1,14 @@
-"""`TfliteRuntime`: TFLite models in LiteRT (ai-edge-litert), or in tflite-runtime where a target has that one. The one
-module that imports them, and only when a model is loaded.
+"""`TfliteRuntime`: TFLite models in the engine that is here (`runtimes.tflite_engine`).
 
-An interpreter holds one request and the shape of its tensors, and changing the shape costs up to milliseconds: a few
-are kept, and a request takes one that has its shape already where there is one. All of them map one file.
+Rows of a large request run in pieces, so that what they take in the layers between stays within some megabytes: that is
+as quick, and no request makes an interpreter large for good.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +22,15 @@ from columns.types import ListOf, Type
 from edgepack.errors import BadInput, RuntimeFailed
 from runtimes.cpus import engine_threads, usable_cpus
 from runtimes.protocol import TensorField
+from runtimes.tflite_engine import Engine, plain
+from runtimes.tflite_interpreters import Interpreters, Shapes
 
-_ENGINES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
-_BIG_REQUEST_BYTES = 4 << 20  # an interpreter that held more is given up: one big request must not stay in memory
+_PIECE_BYTES = 4 << 20  # of all layers' values for the rows of one piece
+_KEPT_SHAPES = 4  # shapes that have an interpreter of their own, of a model that is not large
+_LARGE_MODEL_BYTES = 8 << 20  # each interpreter of it has the weights once more, as XNNPACK wants them
 _ONLY_SIGNATURE = "serving_default"
 
 Arrays = Mapping[str, np.ndarray]
-Shapes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,17 @@ class _Place:
     def is_whole(self) -> bool:
         """Whether the whole tensor is one row."""
         return len(self.shape) == self.rank
+
+    @property
+    def is_free(self) -> bool:
+        """Whether any number of rows may be given at once."""
+        return not self.is_whole and self.shape[0] is None
+
+    @property
+    def nothing(self) -> np.ndarray:
+        """The field of no rows."""
+        sizes = self.shape[len(self.shape) - self.rank :]
+        return np.zeros((0, *(size or 0 for size in sizes)), np.float32 if self.scale else self.dtype)
 
     def tensor(self, array: np.ndarray) -> np.ndarray:
         """What the model takes for an array of the field."""
@@ -72,27 +82,27 @@ class _Place:
 class TfliteRuntime:
     """One TFLite model, loaded."""
 
-    providers = Choice()
-
-    def __init__(self, engine: Any, path: Path, step: StepSpec) -> None:
+    def __init__(self, engine: Engine, path: Path, step: StepSpec) -> None:
         self._engine, self._path, self._step = engine, path, step
         self._input, self._output = Schema.parse(step.input), Schema.parse(step.output)
-        self._threads, self._most_idle = engine_threads(), usable_cpus()  # asked once: it reads the kernel's files
+        self._threads, cpus = engine_threads(), usable_cpus()  # asked once: it reads the kernel's files
         first = self._made()
         self._inputs = _places(first, step, self._input, first.get_input_details(), "inputs")
         self._outputs = _places(first, step, self._output, first.get_output_details(), "outputs")
-        self._idle: list[tuple[Shapes, Any]] = [(self._shapes_of_one(), first)]
-        self._lock = threading.Lock()
+        xnnpack = ", XNNPACK" if engine.uses_xnnpack(first) else ""
+        self.providers = Choice(engine=f"{engine.name}{xnnpack}", threads=self._threads)
         self.tensor_inputs = tuple(_tensor_field(place) for place in self._inputs)
         self.tensor_outputs = tuple(_tensor_field(place) for place in self._outputs)
-        places = (*self._inputs, *self._outputs)
-        is_free = all(not place.is_whole and place.shape[0] is None for place in places)
-        self._one_by_one = not is_free or step.batch == "single"
+        is_large = path.stat().st_size > _LARGE_MODEL_BYTES
+        most = cpus if is_large else max(cpus, _KEPT_SHAPES)
+        self.interpreters = Interpreters(self._made, self._resize, self._shapes_of_one(), most)
+        self.interpreters.add(first)
+        self.rows_at_once = self._rows_of_a_piece(first)
 
     @classmethod
     def load(cls, path: Path, step: StepSpec) -> TfliteRuntime:
         """Load a model file. Raises BadInput without an engine, RuntimeFailed when it refuses the file."""
-        return cls(_import_engine(), path, step)
+        return cls(Engine.here(), path, step)
 
     @property
     def input(self) -> Schema:
@@ -106,18 +116,26 @@ class TfliteRuntime:
 
     def infer(self, arrays: Arrays, rows: int) -> dict[str, np.ndarray]:
         """Run the model over all rows; see `Runtime.infer`."""
-        if rows == 1 or not self._one_by_one:
+        most = self.rows_at_once
+        if not rows:
+            return {place.name: place.nothing for place in self._outputs}
+        if rows <= most:
             return self._rows(arrays, rows)
-        parts = [self._rows({name: array[row : row + 1] for name, array in arrays.items()}, 1) for row in range(rows)]
+        parts = [
+            self._rows({name: array[at : at + most] for name, array in arrays.items()}, min(most, rows - at))
+            for at in range(0, rows, most)
+        ]
         return {place.name: np.concatenate([part[place.name] for part in parts]) for place in self._outputs}
 
     def infer_tensors(self, tensors: Arrays) -> dict[str, np.ndarray]:
         """Run the model once over its own tensors; see `TensorRuntime.infer_tensors`."""
-        return self._run({place.name: _numbers(place, tensors[place.name]) for place in self._inputs})
+        feeds = {place.name: _numbers(place, tensors[place.name]) for place in self._inputs}
+        sizes = [feeds[place.name].shape[:1] for place in self._inputs if place.is_free]
+        return self._run(feeds, keep=max(sizes, default=()) <= (self.rows_at_once,))
 
     def close(self) -> None:
         """Let go of the interpreters."""
-        self._idle.clear()
+        self.interpreters.close()
 
     def _rows(self, arrays: Arrays, rows: int) -> dict[str, np.ndarray]:
         feeds = {}
@@ -138,38 +156,21 @@ class TfliteRuntime:
             )
         return result
 
-    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _run(self, feeds: Mapping[str, np.ndarray], *, keep: bool = True) -> dict[str, np.ndarray]:
         shapes = tuple(feeds[place.name].shape for place in self._inputs)
-        size = sum(feed.nbytes for feed in feeds.values())
         for place, shape in zip(self._inputs, shapes, strict=True):
             _check_shape(place, shape)
-        with self._interpreter(shapes, keep=size < _BIG_REQUEST_BYTES) as interpreter:
+        with self.interpreters.of(shapes, keep=keep) as interpreter:
             try:
                 for place in self._inputs:
                     interpreter.set_tensor(place.index, place.tensor(feeds[place.name]))
                 interpreter.invoke()
                 return {each.name: each.array(interpreter.get_tensor(each.index)) for each in self._outputs}
             except (RuntimeError, ValueError) as error:
-                raise RuntimeFailed(f"model '{self._step.name}': {_plain(error)}") from error
+                raise RuntimeFailed(f"model '{self._step.name}': {plain(error)}") from error
 
-    @contextmanager
-    def _interpreter(self, shapes: Shapes, *, keep: bool) -> Iterator[Any]:
-        """An interpreter of these shapes, for this request alone."""
-        interpreter = self._taken(shapes)
-        yield interpreter
-        with self._lock:  # one that failed is not given back: nobody knows what it holds
-            if keep and len(self._idle) < self._most_idle:
-                self._idle.append((shapes, interpreter))
-
-    def _taken(self, shapes: Shapes) -> Any:
-        with self._lock:
-            fitting = next((at for at, (known, _) in enumerate(self._idle) if known == shapes), None)
-            known, interpreter = self._idle.pop(fitting or 0) if self._idle else ((), None)
-        if interpreter is None:
-            known, interpreter = self._shapes_of_one(), self._made()
-        if known != shapes:
-            self._resize(interpreter, shapes)
-        return interpreter
+    def _made(self) -> Any:
+        return self._engine.open(self._path, self._step.name, self._threads)
 
     def _resize(self, interpreter: Any, shapes: Shapes) -> None:
         try:
@@ -177,29 +178,18 @@ class TfliteRuntime:
                 interpreter.resize_tensor_input(place.index, shape, strict=None in place.shape)
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise RuntimeFailed(f"model '{self._step.name}' does not take {shapes}: {_plain(error)}") from error
-
-    def _made(self) -> Any:
-        """An interpreter with the shapes that the file has."""
-        try:
-            made = self._engine(model_path=str(self._path), num_threads=self._threads)
-            made.allocate_tensors()
-        except (RuntimeError, ValueError, OSError) as error:
-            raise RuntimeFailed(f"model '{self._step.name}' does not load in TFLite: {_plain(error)}") from error
-        return made
+            raise RuntimeFailed(f"model '{self._step.name}' does not take {shapes}: {plain(error)}") from error
 
     def _shapes_of_one(self) -> Shapes:
         """The shapes of a fresh interpreter: an axis that is free has size 1 there."""
         return tuple(tuple(1 if size is None else size for size in place.shape) for place in self._inputs)
 
-
-def _import_engine() -> Any:
-    for name in _ENGINES:
-        try:
-            return import_module(name).Interpreter
-        except ImportError:
-            continue
-    raise BadInput("no TFLite runtime is installed: pip install 'edgepack[tflite]'")
+    def _rows_of_a_piece(self, interpreter: Any) -> int:
+        """How many rows run at once: one where the model or the step says so, else as many as stay within the limit."""
+        places = (*self._inputs, *self._outputs)
+        if self._step.batch == "single" or not all(place.is_free for place in places):
+            return 1
+        return max(1, _PIECE_BYTES // max(1, sum(map(_row_bytes, interpreter.get_tensor_details()))))
 
 
 def _places(
@@ -276,6 +266,10 @@ def _scalar(kind: Type) -> str:
     return str(kind)
 
 
-def _plain(error: Exception) -> str:
-    """An error of the engine in one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _row_bytes(detail: Mapping[str, Any]) -> int:
+    """What a tensor takes for each row: nothing where its first axis is not the rows, as of weights, and for text."""
+    signature = detail["shape_signature"]
+    if not len(signature) or signature[0] >= 1:
+        return 0
+    size: int = math.prod(max(1, int(size)) for size in signature) * np.dtype(detail["dtype"]).itemsize
+    return size

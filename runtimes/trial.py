@@ -20,10 +20,11 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from bundle.golden import Comparison, compare
+from bundle.losses import compare_lossy
 from bundle.store import OpenBundle
 from columns.columns import Columns
 from columns.raw import decode_raw, encode_raw
-from edgepack.errors import BadInput, EdgepackError, RuntimeFailed
+from edgepack.errors import BadInput, EdgepackError, RuntimeFailed, Unreachable
 from runtimes.child import ending
 from runtimes.environment import SCRATCH
 from runtimes.sandbox import Sandbox, for_accelerators, import_path
@@ -47,13 +48,21 @@ def run_trial(folder: Path, timeout_s: float = DEADLINE_S, environments: Path | 
     """Run the golden rows of an unpacked bundle in a child and compare with the answers in the bundle.
 
     `environments` keeps what python steps import; without it that is made for this trial alone. Returns the
-    comparison, passed or not. Raises RuntimeFailed when the child crashed, hung or could not load the model.
+    comparison, passed or not; of no rows where a container that answers for a step is away. Raises RuntimeFailed when
+    the child crashed, hung or could not load the model.
     """
     opened = OpenBundle(folder)
     golden = opened.golden()
     try:
         outputs = predict_in_child(folder, golden.inputs, timeout_s, environments=environments)
-        return compare(golden.outputs or outputs, outputs, opened.spec.tolerance)
+        expected = golden.outputs or outputs
+        if opened.spec.loss is not None:
+            return compare_lossy(expected, outputs, opened.spec.loss)
+        return compare(expected, outputs, opened.spec.tolerance)
+    except Unreachable:
+        if not opened.spec.containers:
+            raise
+        return Comparison(0, 0.0, 0.0, 0, None, True)  # the rest has loaded; a container may come later, or be away
     except BadInput as error:
         raise RuntimeFailed(f"pipeline '{opened.spec.name}' cannot run its golden rows: {error}") from error
 
@@ -81,6 +90,8 @@ def predict_in_child(
         head, body = _answer_of(_child(command, b"".join(encode_raw(inputs)), timeout_s, name), name)
     if head.blame == BadInput.__name__:
         raise BadInput(head.error)
+    if head.blame == Unreachable.__name__ and opened.spec.containers:
+        raise Unreachable(head.error)
     if head.blame:
         raise RuntimeFailed(head.error)
     try:
@@ -96,6 +107,7 @@ def _command(opened: OpenBundle, timeout_s: float, environments: Path, twice: bo
         read=(opened.folder,),
         cpu_s=int(timeout_s) * len(os.sched_getaffinity(0)) + 1,
         oom_score=_OOM_SCORE,
+        network=bool(opened.spec.containers),
     )
     if opened.spec.python_models:
         from runtimes.python import environments_of
@@ -106,7 +118,8 @@ def _command(opened: OpenBundle, timeout_s: float, environments: Path, twice: bo
         # a worker is confined within these confines and needs its own folder of /proc, whose name is not known yet
         read = (opened.folder, environments, Path("/proc"))
         sandbox = replace(sandbox, read=read, write=(scratch,), file_bytes=64 << 20, programs=True)
-    arguments = [str(opened.folder.resolve()), "twice" if twice else "once", str(environments.resolve())]
+    times = "twice" if twice else "once"
+    arguments = [str(opened.folder.resolve()), times, str(environments.resolve()), str(timeout_s)]
     return for_accelerators(sandbox).command(_MODULE, arguments, path)
 
 
@@ -151,25 +164,26 @@ def _tail(last_words: bytes) -> str:
     return f": …{text[-_LAST_WORDS:]}" if text else ""
 
 
-def main(folder: str, times: str, environments: str) -> None:
+def main(folder: str, times: str, environments: str, timeout_s: str) -> None:
     """The child, bound already: load, answer."""
     # a native library may print: the answer has a descriptor of its own, and prints go to standard error
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with answer:
         try:
-            outputs = _predict(Path(folder), Path(environments), sys.stdin.buffer.read(), twice=times == "twice")
+            rows = decode_raw(sys.stdin.buffer.read())
+            outputs = _predict(Path(folder), Path(environments), rows, float(timeout_s), twice=times == "twice")
         except EdgepackError as error:
             answer.write(msgspec.json.encode(Head(type(error).__name__, str(error))) + b"\n")
         else:
             answer.writelines([msgspec.json.encode(Head()) + b"\n", *encode_raw(outputs)])
 
 
-def _predict(folder: Path, environments: Path, inputs: bytes, *, twice: bool = False) -> Columns:
+def _predict(folder: Path, environments: Path, rows: Columns, timeout_s: float, *, twice: bool) -> Columns:
     from runtimes.pipeline import LoadedPipeline
 
-    rows = decode_raw(inputs)
-    with closing(LoadedPipeline.open(folder, environments, replicas=1)) as pipeline:
+    # all golden rows are one request; half of the time leaves room to say which step it is that hangs
+    with closing(LoadedPipeline.open(folder, environments, replicas=1, request_s=timeout_s / 2)) as pipeline:
         if rows.schema != pipeline.input:
             raise BadInput(f"pipeline '{pipeline.spec.name}' takes {pipeline.input}, the rows are {rows.schema}")
         together = pipeline.rehearse(rows)

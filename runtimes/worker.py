@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from bundle.pipeline import WorkerKind
 from columns.columns import Columns
 from columns.json_value import BYTES_VALUE, JSON_VALUE
 from columns.raw import decode_raw, encode_raw
@@ -38,6 +39,7 @@ Answer = TypeVar("Answer")
 Body = bytes | bytearray
 Pieces = Sequence[bytes | memoryview]
 
+REQUEST_S = 30.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
 _SETTLED_S = 10.0  # a child that lived this long had no trouble starting: the pause begins anew
 _LIBRARIES_BYTES = 8 << 30  # address space beside the memory: code of libraries, stacks, what allocators reserve
@@ -50,7 +52,7 @@ class Job:
     """What a worker runs. `model` is a file, or the folder of a python step; `sites` are folders with packages."""
 
     name: str  # for messages: the step's
-    kind: Literal["estimator", "network", "hugging_face", "step", "custom", "engine"]
+    kind: WorkerKind | Literal["engine"]
     model: Path
     input: Schema
     output: Schema
@@ -65,7 +67,7 @@ class Limits:
     """Bounds of a worker."""
 
     start_s: float = 120.0  # until the model is loaded
-    request_s: float = 30.0  # of one request, waiting for its turn included
+    request_s: float = REQUEST_S  # of one request, waiting for its turn included
     memory_bytes: int | None = 1 << 30  # private memory; None: as much as there is
     threads: int = 0  # of numerical libraries; 0: as many as this process may use
     scratch_bytes: int = 256 << 20  # what it may keep in its own temporary folder
@@ -127,7 +129,7 @@ class Worker:
         Raises RuntimeFailed, one line, when the user's code raises or gives what does not fit (the child lives on);
         Unreachable when the child died, hung or is starting again: `retry_after_s` says when it may be back.
         """
-        return self.ask(encode_raw(inputs), lambda body: self._checked(body, inputs.rows), deadline_s)
+        return self.ask(encode_raw(inputs), lambda body: self._checked(body, inputs), deadline_s)
 
     def ask(self, pieces: Pieces, check: Callable[[Body], Answer], deadline_s: float | None = None) -> Answer:
         """Send a body and return what `check` makes of the answer's; it raises Lost for one that cannot be. Errors as
@@ -224,13 +226,15 @@ class Worker:
         child.end()
         return self._refusal()
 
-    def _checked(self, body: bytes | bytearray, rows: int) -> Columns:
+    def _checked(self, body: bytes | bytearray, inputs: Columns) -> Columns:
         try:
             answer = decode_raw(body)
         except BadInput as error:
             raise Lost("it gave columns that do not read") from error
-        is_value = self.job.options.get("json") and answer.schema in (JSON_VALUE, BYTES_VALUE)
-        if not (is_value or answer.schema == self.job.output) or answer.rows != rows:
+        # a step without schema, or one that was asked a value beside its fields
+        is_free = self.job.options.get("json") or (self.job.options.get("values") and inputs.schema != self.job.input)
+        expected = (JSON_VALUE, BYTES_VALUE) if is_free else (self.job.output,)
+        if answer.schema not in expected or answer.rows != inputs.rows:
             raise Lost("it gave other columns than its schema has")
         return answer
 
@@ -272,13 +276,15 @@ class Worker:
             self._living, self._condemned = child, ""
         if self._closing.is_set():
             child.end()
+        how = "its end is not known"
         try:
             how = self._lived(child)
         except (RuntimeError, MemoryError) as error:  # this machine has no room for another thread
             how = self._not_started(str(error) or "out of memory")
         finally:
-            with self._state:
+            with self._state:  # both at once: whoever finds no child finds the reason
                 self._living = self._child = None
+                self._reason = f"was stopped: {self._condemned or how}"
             child.close()
         for path in self._scratch.iterdir():
             delete(path)

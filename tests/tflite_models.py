@@ -58,19 +58,19 @@ class Graph:
         self._graph.tensors.append(made)
         return len(self._graph.tensors) - 1
 
-    def dense(self, inputs: Sequence[int], output: int, activation: int = NONE) -> None:
+    def dense(self, inputs: Sequence[int], output: int, activation: int = NONE, version: int = 1) -> None:
         """output = activation(input · weightsᵀ + bias)."""
         options = schema.FullyConnectedOptionsT()
         options.fusedActivationFunction = activation
-        self.operator(DENSE, inputs, [output], schema.BuiltinOptions.FullyConnectedOptions, options)
+        self.operator(DENSE, inputs, [output], schema.BuiltinOptions.FullyConnectedOptions, options, version=version)
 
     def operator(
         self, code: int, inputs: Sequence[int], outputs: Sequence[int], kind: int = 0, options: Any = None,
-        custom: str | None = None,
+        custom: str | None = None, version: int = 1,
     ) -> None:  # fmt: skip
         """Add an operator of a code of its own."""
         known = schema.OperatorCodeT()
-        known.builtinCode, known.deprecatedBuiltinCode, known.version = code, min(code, 127), 1
+        known.builtinCode, known.deprecatedBuiltinCode, known.version = code, min(code, 127), version
         known.customCode = custom
         self._model.operatorCodes.append(known)
         made = schema.OperatorT()
@@ -113,7 +113,7 @@ def _named(numbers: Mapping[str, int]) -> list[Any]:
 
 def dense(
     weights: np.ndarray[Any, Any], *, rows: int = FREE, names: tuple[str, str] | None = ("x", "y"),
-    kind: str = "float32",
+    kind: str = "float32", version: int = 1,
 ) -> bytes:  # fmt: skip
     """y = x · weights, of float32, with a signature unless `names` is None."""
     graph = Graph()
@@ -121,7 +121,7 @@ def dense(
     x = graph.tensor("serving_default_x:0", kind, [rows, width])
     w = graph.tensor("w", "float32", [units, width], np.ascontiguousarray(weights.T.astype(np.float32)))
     y = graph.tensor("StatefulPartitionedCall:0", kind, [rows, units])
-    graph.dense([x, w, -1], y)
+    graph.dense([x, w, -1], y, version=version)
     if names is not None:
         graph.signature("serving_default", {names[0]: x}, {names[1]: y})
     return graph.file([x], [y])
@@ -159,3 +159,32 @@ def flex(name: str = "FlexErf") -> bytes:
     x, y = graph.tensor("x", "float32", [FREE, 2]), graph.tensor("y", "float32", [FREE, 2])
     graph.operator(schema.BuiltinOperator.CUSTOM, [x], [y], custom=name)
     return graph.file([x], [y])
+
+
+def alike() -> bytes:
+    """Two inputs of one name, without a signature; their sum."""
+    graph = Graph()
+    a, b = (graph.tensor("x", "float32", [FREE, 3]) for _ in range(2))
+    total = graph.tensor("y", "float32", [FREE, 3])
+    graph.operator(schema.BuiltinOperator.ADD, [a, b], [total], schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
+    return graph.file([a, b], [total])
+
+
+def convolutions(size: int = 32, channels: int = 32, layers: int = 6) -> bytes:
+    """Pictures of three colours through layers of 3x3 convolutions with ReLU."""
+    graph, rng = Graph(), np.random.default_rng(0)
+    picture = before = graph.tensor("x", "float32", [FREE, size, size, 3])
+    given = 3
+    for layer in range(layers):
+        weights = 0.1 * rng.normal(size=(channels, 3, 3, given)).astype(np.float32)
+        w = graph.tensor(f"w{layer}", "float32", weights.shape, weights)
+        b = graph.tensor(f"b{layer}", "float32", [channels], np.zeros(channels, np.float32))
+        after = graph.tensor(f"y{layer}", "float32", [FREE, size, size, channels])
+        options = schema.Conv2DOptionsT()
+        options.strideW = options.strideH = options.dilationWFactor = options.dilationHFactor = 1
+        options.padding, options.fusedActivationFunction = schema.Padding.SAME, RELU
+        kind = schema.BuiltinOptions.Conv2DOptions
+        graph.operator(schema.BuiltinOperator.CONV_2D, [before, w, b], [after], kind, options)
+        before, given = after, channels
+    graph.signature("serving_default", {"x": picture}, {"y": before})
+    return graph.file([picture], [before])

@@ -34,7 +34,22 @@ def compose(service: Service) -> str:
     said["deploy"] = {"resources": _resources(service)}
     said = _literal(said)
     said["environment"] = {name: f"${{{name}:-}}" for name in JOINING}
-    return yaml_text({"name": service.name, "services": {service.name: said}, "volumes": {"persist": {}}})
+    said["environment"] |= {each.variable: f"http://{each.name}:{each.port}" for each in service.sidecars}
+    sidecars = {each.name: _literal(_sidecar(service, each.image)) for each in service.sidecars}
+    own = next((name for name in (service.name, f"{service.name}-agent") if name not in sidecars), "edgepack-agent")
+    return yaml_text({"name": service.name, "services": {own: said, **sidecars}, "volumes": {"persist": {}}})
+
+
+def _sidecar(service: Service, image: str) -> dict[str, Any]:
+    """A container that only the agent speaks to. Its root is not read-only and its user its own: MLflow's need that."""
+    return {
+        "image": image,
+        "platform": str(service.target.platform),
+        "restart": "unless-stopped",
+        "security_opt": ["no-new-privileges:true"],
+        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
+        "deploy": {"resources": {"limits": {"cpus": service.cpus, "memory": service.memory}}},
+    }
 
 
 def _resources(service: Service) -> dict[str, Any]:

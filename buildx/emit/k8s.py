@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from buildx.emit.service import Service
+from buildx.emit.service import Service, Sidecar
 from buildx.emit.yaml import yaml_text
 from edgepack.errors import BadInput
 
@@ -17,7 +17,13 @@ _PROBES = {
 
 
 def k8s(service: Service) -> str:
-    """Write both documents. Raises BadInput for a target that needs a device file: a pod gets none by its path."""
+    """Write both documents. Raises BadInput for a target that needs a device file: a pod gets none by its path; and for
+    two containers of one pod, which would have one port.
+    """
+    if len(service.sidecars) > 1:
+        raise BadInput(
+            "a pod's containers share their ports: --emit k8s takes one mlflow-image step, give the others a URL"
+        )
     if service.devices:
         raise BadInput(
             f"target {service.target} needs device '{service.devices[0]}', which Kubernetes gives to a pod by a device "
@@ -60,7 +66,7 @@ def _pod(service: Service, name: str) -> dict[str, Any]:
             "fsGroup": service.user,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(service, name)],
+        "containers": [_container(service, name), *(_sidecar(service, each) for each in service.sidecars)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
     if service.runtime:
@@ -79,8 +85,9 @@ def _container(service: Service, name: str) -> dict[str, Any]:
         "name": "agent",
         "image": service.image,
         "imagePullPolicy": "IfNotPresent" if service.pulled else "Never",
-        "ports": [{"name": "http", "containerPort": service.port}],
+        "ports": [{"name": "http", "containerPort": _port(service)}],
         "envFrom": [{"secretRef": {"name": f"{name}-hub", "optional": True}}],
+        **({"env": _addresses(service)} if service.sidecars else {}),
         "resources": _resources(service),
         **{key: _probe(*probe) for key, probe in _PROBES.items()},
         "securityContext": {
@@ -89,6 +96,30 @@ def _container(service: Service, name: str) -> dict[str, Any]:
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": mounts,
+    }
+
+
+def _port(service: Service) -> int:
+    """Where the agent listens in the pod: beside containers that have its port, at another."""
+    taken = {sidecar.port for sidecar in service.sidecars}
+    return service.port if service.port not in taken else max(taken) + 1
+
+
+def _addresses(service: Service) -> list[dict[str, str]]:
+    """What the agent is told: its own port, and where each container answers."""
+    found = [{"name": "EDGEPACK_PORT", "value": str(_port(service))}]
+    return [*found, *({"name": s.variable, "value": f"http://127.0.0.1:{s.port}"} for s in service.sidecars)]
+
+
+def _sidecar(service: Service, sidecar: Sidecar) -> dict[str, Any]:
+    """A container beside the agent, in the pod's own network. Its user is its own: MLflow's images are root."""
+    limits = {"cpu": service.cpus, "memory": service.resources.memory}
+    return {
+        "name": sidecar.name,
+        "image": sidecar.image,
+        "imagePullPolicy": "IfNotPresent",
+        "resources": {"requests": dict(limits), "limits": limits},
+        "securityContext": {"runAsNonRoot": False, "runAsUser": 0, "allowPrivilegeEscalation": False},
     }
 
 

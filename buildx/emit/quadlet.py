@@ -6,10 +6,15 @@ import json
 from collections.abc import Iterator
 
 from buildx.emit.service import JOINING, Service
+from edgepack.errors import BadInput
 
 
 def quadlet(service: Service) -> str:
-    """Write the `.container` file."""
+    """Write the `.container` file. Raises BadInput for a pipeline with containers of its own: a unit has one."""
+    if service.sidecars:
+        raise BadInput(
+            f"step '{service.sidecars[0].name}' is a container of its own, and a quadlet holds one: emit compose or k8s"
+        )
     sections = {
         "Unit": _unit(service),
         "Container": _container(service),

@@ -12,7 +12,9 @@ _HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-
 
 
 def run_lines(service: Service, file: Path | None) -> list[str]:
-    """One line for docker, one for podman; a file is loaded first, where no registry has the image."""
+    """One line for docker, one for podman; a file is loaded first, where no registry has the image. Where containers
+    answer for steps, their addresses are taken from the environment.
+    """
     return [*_lines("docker", service, file), *_lines("podman", service, file)]
 
 
@@ -20,7 +22,9 @@ def _lines(program: str, service: Service, file: Path | None) -> Iterator[str]:
     load = f"{program} load -i {shlex.quote(str(file))} && " if file and not service.pulled else ""
     volume = ["--volume", f"{service.name}:/persist", "--publish", f"{service.port}:{service.port}"]
     devices = [word for device in service.devices for word in ("--device", device)]
-    command = [program, "run", "--rm", *volume, *_HARDENED, *_accelerator(program, service), *devices, service.image]
+    addresses = [word for each in service.sidecars for word in ("--env", each.variable)]
+    hardened = [*_HARDENED, *_accelerator(program, service), *devices, *addresses]
+    command = [program, "run", "--rm", *volume, *hardened, service.image]
     yield load + shlex.join(command)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from arch.target import Target
 from buildx.base import USER
 from buildx.image import PORT
-from bundle.pipeline import PipelineSpec, Resources, parse_bytes
+from bundle.pipeline import PipelineSpec, Resources, address_variable, parse_bytes
 from edgepack.errors import BadInput
 from oci.blob import verified
 from oci.image import Image
@@ -19,6 +19,16 @@ _GIB = 1 << 30
 # what a device joins its hub with, as far as whoever starts the image has set it
 JOINING = ("EDGEPACK_HUB", "EDGEPACK_JOIN_TOKEN", "EDGEPACK_NAME")
 _TAKES_VALUE = ("--gpus", "--runtime", "--device")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A container that answers for a step: `name` is the step's, `variable` where the agent is told its address."""
+
+    name: str
+    image: str
+    variable: str
+    port: int = 8080  # that MLflow's images listen on
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Service:
     health: tuple[str, ...]
     port: int = PORT
     user: int = USER
+    sidecars: tuple[Sidecar, ...] = ()
 
     @property
     def runtime(self) -> str | None:
@@ -85,4 +96,5 @@ def service_of(
     config: dict[str, Any] = msgspec.json.decode(b"".join(verified(image.config)))["config"]
     storage = parse_bytes(spec.log.max_bytes) + _GIB  # the log, and room for bundles: two versions and their parts
     health = tuple(config.get("Healthcheck", {}).get("Test", [])[1:])
-    return Service(spec.name, name, pulled, target, spec.resources, words, storage, health)
+    sidecars = tuple(Sidecar(each.name, str(each.image), address_variable(each.name)) for each in spec.containers)
+    return Service(spec.name, name, pulled, target, spec.resources, words, storage, health, sidecars=sidecars)

@@ -42,10 +42,14 @@ def _told(status: Status) -> str:
         lines.append(f"check-in    {ago_s:.0f} s ago, assignment {status.sequence}")
     lines.append(f"sandbox     {status.sandbox} ({status.sandbox_policy})")
     lines += [f"error       {loop}: {error}" for loop, error in sorted(status.errors.items())]
+    lines += [f"models      {name}: {reason}" for name, reason in sorted(status.models.items())]
     for each in status.pipelines:
         lines.append(f"pipeline    {each.name}  {each.state}  {each.version}  pending rows {each.pending_rows}")
         lines += [f"            {each.reason}"] if each.reason else []
         lines += [f"            step {step} in sandbox {level}" for step, level in each.sandbox.items()]
+        for model, choice in each.providers.items():
+            lines.append(f"            {model} computes on {choice}")
+            lines += [f"            {model} not on {name}: {reason}" for name, reason in choice.skipped.items()]
         if each.refused_segments:
             lines.append(f"            the hub refused {each.refused_segments} segments, they stay on disk")
     return "\n".join(lines if status.pipelines else [*lines, "pipeline    none"])

@@ -10,12 +10,22 @@ from __future__ import annotations
 import orjson
 
 from columns.columns import Columns
-from columns.json_value import JSON_VALUE, columns_of, encode_rows, encode_values, load_json, values
+from columns.json_value import (
+    JSON_VALUE,
+    columns_of,
+    encode_rows,
+    encode_values,
+    is_value,
+    load_json,
+    values,
+    with_asked,
+)
 from columns.schema import Schema
 from columns.types import clip
 from edge_agent import inference
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.seam import Answer, Call, Route
+from edge_agent.doors.values import asked_of
 from edge_agent.serving import Serving
 from edgepack.errors import BadInput
 
@@ -24,10 +34,12 @@ _ROWS = ("instances", "inputs")
 
 def predict(serving: Serving, call: Call, pipeline: str) -> Answer:
     """`POST /v1/models/{pipeline}:predict`."""
-    with serving.lease(pipeline) as active:
+    with serving.lease(pipeline, wake=True) as active:
         call.pipeline = active.name
         body = body_of(call)
-        result = inference.infer(active, call, lambda schema: _columns(bytes(body), schema))
+        result = inference.infer(
+            active, call, lambda schema: with_asked(_columns(bytes(body), schema), asked_of(active, call))
+        )
         outputs = inference.outputs_of(active, result)
     predictions = encode_values(outputs) if outputs.schema == JSON_VALUE else encode_rows(outputs)
     return packed(call, Answer(b'{"predictions":' + predictions + b"}"))
@@ -35,7 +47,7 @@ def predict(serving: Serving, call: Call, pipeline: str) -> Answer:
 
 def models(serving: Serving, call: Call) -> Answer:
     """`GET /v1/models`."""
-    return Answer(orjson.dumps({"models": serving.names}))
+    return Answer(orjson.dumps({"models": serving.known}))
 
 
 def model(serving: Serving, call: Call, pipeline: str) -> Answer:
@@ -55,7 +67,7 @@ def _columns(body: bytes, schema: Schema) -> Columns:
     rows = found[given[0]]
     if given[0] == "instances" and not isinstance(rows, list):
         raise BadInput("'instances' is no list of rows", field="instances")
-    if schema == JSON_VALUE:
+    if is_value(schema):
         return values(rows if isinstance(rows, list) else [rows])
     return columns_of(rows, schema)[0]
 

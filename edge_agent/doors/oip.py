@@ -15,15 +15,18 @@ import numpy as np
 import orjson
 
 from columns.columns import Columns
+from columns.json_value import with_asked
 from columns.oip import InferRequest, decode_request, encode_response
 from columns.oip_columns import from_columns, to_columns
 from columns.oip_tensors import Tensor, check_head, from_raw
+from columns.schema import Schema
 from edge_agent import inference
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.oip_model import configuration, statistics
 from edge_agent.doors.oip_tensors import inputs_of, outputs_of, platform_of
 from edge_agent.doors.seam import Answer, Buffer, Call, Door, Route
-from edge_agent.doors.versions import check_version, versions_of
+from edge_agent.doors.values import asked_of
+from edge_agent.doors.versions import check_version, listed
 from edge_agent.serving import ActivePipeline, NotAllowed, Serving
 from edge_agent.tensor_inference import checked, infer_tensors, is_row_by_row, row_of
 from edge_agent.track import Trail
@@ -39,13 +42,14 @@ _EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", 
 def infer(serving: Serving, call: Call, pipeline: str, version: str | None = None) -> Answer:
     """`POST /v2/models/{pipeline}[/versions/{version}]/infer`."""
     start = time.perf_counter_ns()
-    with serving.lease(pipeline) as active:
+    with serving.lease(pipeline, version, wake=True) as active:
         call.pipeline = active.name
-        check_version(active, version)
+        check_version(active, version, pipeline, serving.numbers_of(active.name))
         call.check_deadline()
         request = _request(active, call, body_of(call))
         request.wanted(active.loaded.output.names)  # refuses what is not there before the model runs
-        outputs = _outputs(active, call, request, time.perf_counter_ns() - start)
+        asked = asked_of(active, call, model=pipeline if pipeline != active.name else None, version=version)
+        outputs = _outputs(active, call, request, time.perf_counter_ns() - start, asked)
         if call.wants_trail:
             call.trail = _trail(active, call, request, outputs)
     body, size = _response(active, request, outputs)
@@ -113,11 +117,19 @@ def _item_size(datatype: str) -> int:
     return {"BOOL": 1, "BF16": 2}.get(datatype) or int(datatype.strip("UINTFP")) // 8
 
 
-def _outputs(active: ActivePipeline, call: Call, request: InferRequest, parse_ns: int) -> list[Tensor]:
+def _outputs(
+    active: ActivePipeline, call: Call, request: InferRequest, parse_ns: int, asked: Mapping[str, str]
+) -> list[Tensor]:
     engine = active.loaded.tensors
     if engine is not None and not is_row_by_row(engine, request.tensors):
         return infer_tensors(active, engine, call, request.tensors, parse_ns)
-    result = inference.infer(active, call, lambda schema: to_columns(request.tensors, schema))
+    more = {name: text for name, text in asked.items() if name not in request.tensors}
+
+    def read(schema: Schema) -> Columns:
+        given = Schema(tuple(field for field in schema if field.name not in more))
+        return with_asked(to_columns(request.tensors, given), more)
+
+    result = inference.infer(active, call, read)
     return from_columns(inference.outputs_of(active, result))
 
 
@@ -142,17 +154,17 @@ def ready(serving: Serving, call: Call) -> Answer:
 
 def models(serving: Serving, call: Call) -> Answer:
     """`GET /v2/models`."""
-    return _json({"models": serving.names})
+    return _json({"models": serving.known})
 
 
 def model(serving: Serving, call: Call, pipeline: str, version: str | None = None) -> Answer:
     """`GET /v2/models/{pipeline}[/versions/{version}]`."""
-    with serving.lease(pipeline) as active:
-        check_version(active, version)
+    with serving.lease(pipeline, version) as active:
+        check_version(active, version, pipeline)
         return _json(
             {
-                "name": active.name,
-                "versions": versions_of(active),
+                "name": pipeline,
+                "versions": listed(serving, active, pipeline),
                 "platform": platform_of(active),
                 "inputs": inputs_of(active),
                 "outputs": outputs_of(active),
@@ -162,15 +174,15 @@ def model(serving: Serving, call: Call, pipeline: str, version: str | None = Non
 
 def model_ready(serving: Serving, call: Call, pipeline: str, version: str | None = None) -> Answer:
     """`GET /v2/models/{pipeline}[/versions/{version}]/ready`."""
-    with serving.lease(pipeline) as active:
-        check_version(active, version)
-        return _json({"name": active.name, "ready": True})
+    with serving.lease(pipeline, version) as active:
+        check_version(active, version, pipeline)
+        return _json({"name": pipeline, "ready": True})
 
 
 def model_config(serving: Serving, call: Call, pipeline: str, version: str | None = None) -> Answer:
     """`GET /v2/models/{pipeline}[/versions/{version}]/config`."""
-    with serving.lease(pipeline) as active:
-        check_version(active, version)
+    with serving.lease(pipeline, version) as active:
+        check_version(active, version, pipeline)
         return _json(configuration(active))
 
 
@@ -179,17 +191,21 @@ def model_stats(serving: Serving, call: Call, pipeline: str | None = None, versi
     if pipeline is None:
         chosen = serving.pipelines
     else:
-        with serving.lease(pipeline) as active:
-            check_version(active, version)
+        with serving.lease(pipeline, version) as active:
+            check_version(active, version, pipeline)
             chosen = [active]
     return _json({"model_stats": [statistics(each, serving.tally(each.name)) for each in chosen]})
 
 
 def index(serving: Serving, call: Call) -> Answer:
     """`POST /v2/repository/index`; with `{"ready": true}` only what is ready."""
-    ready = [{"name": p.name, "version": p.version, "state": "READY", "reason": ""} for p in serving.pipelines]
-    others = [] if _asks_for_ready(call.body) else serving.unloaded
-    return _json([*ready, *({"name": name, "state": "UNAVAILABLE", "reason": "unloaded"} for name in others)])
+    ready = [
+        {"name": p.name, "version": p.version, "state": "READY", "reason": serving.troubles.get(p.name, "")}
+        for p in serving.pipelines
+    ]
+    others = {} if _asks_for_ready(call.body) else dict.fromkeys(serving.unloaded, "unloaded")
+    others |= dict.fromkeys(serving.resting if not _asks_for_ready(call.body) else (), "rests to save memory")
+    return _json([*ready, *({"name": name, "state": "UNAVAILABLE", "reason": why} for name, why in others.items())])
 
 
 def load(serving: Serving, call: Call, pipeline: str) -> Answer:

@@ -11,7 +11,7 @@ from pathlib import Path
 from flask import render_template_string
 from markupsafe import Markup
 
-from columns.json_value import JSON_VALUE, VALUE
+from columns.json_value import VALUE, is_value
 from columns.records import encode_records
 from edge_agent.inference import RECORDS
 from edge_agent.serving import ActivePipeline, Serving
@@ -57,7 +57,7 @@ def example_row(pipeline: ActivePipeline) -> tuple[str, str]:
         golden = pipeline.loaded.bundle.golden().inputs.slice(0, 1)
     except (OSError, EdgepackError):
         return "[]", RECORDS
-    if golden.schema == JSON_VALUE:
+    if is_value(golden.schema) and golden.rows:
         return str(golden[VALUE][0])[:_LONGEST_EXAMPLE], _CUSTOM_JSON
     text = encode_records(golden, ".").decode()
     return (text if len(text) <= _LONGEST_EXAMPLE else "[]"), RECORDS

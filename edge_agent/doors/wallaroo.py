@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
+from arch.providers import Choice
 from columns.columns import Columns
 from columns.focus import focus
 from columns.records import encode_records
@@ -20,7 +21,7 @@ from edge_agent import inference
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.seam import Answer, Call, Query, Route
 from edge_agent.doors.values import OCTETS, infer_value
-from edge_agent.serving import ActivePipeline, Serving
+from edge_agent.serving import ActivePipeline, ServedModel, Serving
 from edge_agent.track import Trail
 from edgepack.errors import BadInput
 
@@ -69,7 +70,7 @@ def focus_of(query: str) -> Focus:
 def infer(serving: Serving, call: Call, pipeline: str | None = None) -> Answer:
     """`POST /infer` and `POST /pipelines/{pipeline}`."""
     wanted, said = focus_of(call.query), call.header("content-type")
-    with serving.lease(pipeline) as active:
+    with serving.lease(pipeline, wake=True) as active:
         call.pipeline = active.name
         wanted.check(active)
         body = body_of(call)
@@ -107,14 +108,22 @@ def routes(serving: Serving) -> Blueprint:
 
     @door.get("/models")
     def models() -> dict[str, Any]:
-        served = [model for pipeline in serving.pipelines for model in pipeline.models]
-        return {"models": [{"name": m.name, "sha": m.sha, "version": m.version, "status": _RUNNING} for m in served]}
+        return {"models": [_model(pipeline, model) for pipeline in serving.pipelines for model in pipeline.models]}
 
     @door.post("/logs")
     def logs() -> Response:
         return _logs(serving)
 
     return door
+
+
+def _model(pipeline: ActivePipeline, model: ServedModel) -> dict[str, Any]:
+    """One model; what it computes on is said where that is, or was to be, something else than the CPU."""
+    said = {"name": model.name, "sha": model.sha, "version": model.version, "status": _RUNNING}
+    choice = pipeline.loaded.providers.get(model.name, Choice())
+    if choice.used == Choice().used and not choice.skipped:
+        return said
+    return {**said, "providers": choice.used, "skipped": choice.skipped}
 
 
 def _logs(serving: Serving) -> Response:

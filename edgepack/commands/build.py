@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from edgepack.commands._source import SOURCE
+
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.argument("source", type=SOURCE, default=Path())
 @click.option(
     "--arch",
     "archs",

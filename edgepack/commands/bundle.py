@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.commands._source import SOURCE
+
 if TYPE_CHECKING:
     from packager.package import Packaged
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.argument("source", type=SOURCE, default=Path())
 @click.option(
     "--target", "targets", multiple=True, metavar="ARCH[/ACCEL]", help="x86 or arm; may be given again. Default: both."
 )

@@ -32,12 +32,14 @@ def list_command(as_json: bool) -> None:
     from buildx.layer_cache import list_cache
     from packager.environments import list_environments
     from packager.frameworks.outcome import list_conversions
+    from packager.registries.download import list_downloads
 
     folder = cache_folder(os.environ)
     environments, conversions = list_environments(folder), list_conversions(folder)
     parts = [(part.name, part.files, part.size_bytes) for part in list_cache(folder)]
     parts.append(("environments", len(environments), sum(each.size_bytes for each in environments)))
     parts.append(("conversions", *conversions))
+    parts.append(("registry", *list_downloads(folder)))
     if as_json:
         import msgspec
 
@@ -69,10 +71,12 @@ def prune_command(unused_days: float, as_json: bool) -> None:
     from buildx.layer_cache import prune_cache
     from packager.environments import prune_environments
     from packager.frameworks.outcome import prune_conversions
+    from packager.registries.download import prune_downloads
 
     folder, unused_s, now_s = cache_folder(os.environ), unused_days * _DAY_S, time.time()
     freed = prune_cache(folder, unused_s, now_s)
     freed += prune_environments(folder, unused_s, now_s) + prune_conversions(folder, unused_s, now_s)
+    freed += prune_downloads(folder, unused_s, now_s)
     if as_json:
         import orjson
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.commands._source import SOURCE
 from edgepack.errors import EdgepackError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.argument("source", type=SOURCE, default=Path())
 @click.option(
     "--wheels",
     type=click.Path(path_type=Path),
@@ -125,4 +126,9 @@ def _figures(parity: dict[str, Any], step: str) -> dict[str, Any]:
     proven = parity.get("steps", {}).get(step)
     alone = parity.get("others", {}).get(step)  # of a split or shadow
     found = {key: (proven or alone or parity)[key] for key in ("rows", "max_abs", "max_rel", "label_flips")}
-    return {**found, "trail": proven["trail"]} if proven else found
+    quantized = parity.get("optimize", {}).get(step)
+    return {
+        **found,
+        **({"trail": proven["trail"]} if proven else {}),
+        **({"optimize": quantized} if quantized else {}),
+    }

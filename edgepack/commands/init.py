@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,8 @@ def command(
     """Write an edgepack.toml beside MODEL, with the fields that the model says it has.
 
     MODEL is a file, or a folder or zip of code. Nothing is overwritten. Where the model does not say its fields, give
-    them, or write them into the file.
+    them, or write them into the file. A program that registers a model with vessl is run once, in a sandbox, and what
+    it registers becomes a project beside it.
 
     \b
     Example:
@@ -52,12 +54,16 @@ def command(
     from edgepack.commands import _progress
     from edgepack.commands.cache import cache_folder
     from packager.checks import Checklist
+    from packager.dialects.vessl_layout import is_program
     from packager.scaffold import source_of, write_project
 
     fields = {side: _fields(side, given) for side, given in (("input", inputs), ("output", outputs)) if given}
-    source = source_of(model, framework, fields, dns_label(name) if name else None)
-    if golden and not (source.model.parent / golden).is_file():
+    if golden and not (model.parent / golden).is_file():
         raise BadInput(f"--golden '{golden}' is not a file beside '{model.name}': copy it there", field="golden")
+    if is_program(model) and framework in (None, "vessl"):
+        _from_program(model, name, fields, golden, wheels, as_json)
+        return
+    source = source_of(model, framework, fields, dns_label(name) if name else None)
     checklist = partial(Checklist, progress=_progress.show, notice=_progress.notice)
     try:
         found = write_project(
@@ -66,6 +72,43 @@ def command(
     finally:
         _progress.clear()
     _print(found, as_json)
+
+
+def _from_program(
+    program: Path,
+    name: str | None,
+    fields: dict[str, dict[str, str]],
+    golden: str | None,
+    wheels: Path | None,
+    as_json: bool,
+) -> None:
+    """A program that registers a model is run once, in a sandbox; what it registers becomes the project."""
+    from bundle.pipeline import dns_label
+    from edgepack.commands import _progress
+    from edgepack.commands.cache import cache_folder
+    from packager.dialects.vessl_program import write_vessl_project
+
+    try:
+        found = write_vessl_project(
+            program.absolute(),
+            cache_folder(os.environ),
+            os.environ,
+            name=dns_label(name) if name else None,
+            fields=fields,
+            golden=program.parent / golden if golden else None,
+            wheels=wheels,
+            notice=_progress.notice,
+            progress=_progress.show,
+        )
+    finally:
+        _progress.clear()
+    if as_json:
+        said = {"name": found.name, "framework": "vessl", "path": str(found.path), "model": found.registered.repository}
+        click.echo(json.dumps({**said, "number": found.registered.number}))
+        return
+    click.echo(f"wrote {found.path.parent}: {found.registered.runner} of '{found.registered.repository}'")
+    if not (golden or fields):
+        click.echo("to do: name its fields in the edgepack.toml, or put rows that it can answer into golden.json")
 
 
 def _fields(side: str, given: tuple[str, ...]) -> dict[str, str]:

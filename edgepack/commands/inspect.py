@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgepack.commands._source import SOURCE
 
 if TYPE_CHECKING:
     from oci.image import Image, Index
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.argument("source", type=SOURCE, default=Path())
 @click.option("--sizes", is_flag=True, help="Of an image: which packages and files its bytes are spent on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(source: Path, sizes: bool, as_json: bool) -> None:
@@ -84,6 +87,7 @@ def _project(source: Path) -> dict[str, Any]:
                 "input": step.input.to_dict(),
                 "output": step.output.to_dict(),
                 "digest": step.digest,
+                "optimize": step.source.optimize and asdict(step.source.optimize),
                 "size_bytes": sum(file.stat().st_size for file in step.files.values()),
             }
             for step in steps
@@ -150,7 +154,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"pipeline '{each['pipeline']}' for {each['target']}: {each['digest']}, {each['size_bytes']} bytes"
         )
-        lines += [line for step in each["spec"]["steps"] for line in _field_lines(step)]
+        for step in each["spec"]["steps"]:
+            lines += [*_field_lines(step), *_quantized_lines(step)]
         lines += [
             f"  {path:40} {file['size_bytes']:>12} bytes  {file['digest']}" for path, file in each["files"].items()
         ]
@@ -169,8 +174,14 @@ def _project_lines(found: dict[str, Any]) -> list[str]:
             f"{step['size_bytes']} bytes"
         )
         lines += _field_lines(step)
+        lines += [f"  optimize {name}: {value}" for name, value in (step["optimize"] or {}).items()]
     lines += [f"validation {name}: {expression}" for name, expression in found["validations"].items()]
     return lines + [f"note: {note}" for note in found["notes"]]
+
+
+def _quantized_lines(step: dict[str, Any]) -> list[str]:
+    models = {step["name"]: step, **(step["routing"] or {}).get("models", {})}
+    return [f"  {name}: quantized, {each['quantized']}" for name, each in models.items() if each["quantized"]]
 
 
 def _field_lines(step: dict[str, Any]) -> list[str]:

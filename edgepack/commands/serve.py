@@ -8,45 +8,85 @@ import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
+from edgepack.commands._source import SOURCE
 from edgepack.errors import BadInput
 
 if TYPE_CHECKING:
+    from columns.columns import Columns
     from edge_agent.agent import Agent
     from edge_agent.run import Stop
+    from edge_agent.serving import ActivePipeline
+    from packager.live import Found, LiveSource
     from packager.package import Packaged
+    from packager.project import Project
 
+RECORDS = "application/json; format=pandas-records"
 _LONGEST_LINE = 2000  # characters of a row that a command line shows; a longer one goes to a file beside the data
 
 
 @click.command(name="serve", short_help="Serve models on this machine.")
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOURCE...")
+@click.argument("sources", nargs=-1, required=True, type=SOURCE, metavar="SOURCE...")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Where bundle and log are kept.")
 @click.option("--wheels", type=click.Path(path_type=Path), help="A folder of wheels that win over the index.")
-def command(sources: tuple[Path, ...], port: int, host: str, data: Path | None, wheels: Path | None) -> int:
+@click.option(
+    "--reload-s",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds in which changed models of a Cortex project or a folder of models are taken; 0: never.",
+)
+@click.option("--cache-size", type=click.IntRange(1), help="At most so many of these models in memory. Default: all.")
+@click.option("--disk-cache-size", type=click.IntRange(1), help="At most so many on the disk. Default: all.")
+@click.option(
+    "--containers/--no-containers",
+    default=True,
+    show_default=True,
+    help="Start the images of mlflow-image steps with this machine's docker engine; see EDGEPACK_STEP_<NAME>_URL.",
+)
+def command(
+    sources: tuple[Path, ...],
+    port: int,
+    host: str,
+    data: Path | None,
+    wheels: Path | None,
+    reload_s: float,
+    cache_size: int | None,
+    disk_cache_size: int | None,
+    containers: bool,
+) -> int:
     """Check and package each SOURCE, then answer inference requests until Ctrl-C, as a device would.
 
-    SOURCE is a model file, or a folder with an edgepack.toml. Every row is logged in the data folder; POST /logs
-    shows the log.
+    SOURCE is a model file, a folder with an edgepack.toml or a cortex.yaml, or a folder of models: those two are
+    followed, and what changes in them is served without a failed request. Every row is logged in the data folder;
+    POST /logs shows the log.
 
     \b
     Example:
       edgepack serve ccfraud.onnx
       edgepack serve wine-line/ cooler/ --port 9000
+      edgepack serve models/ --reload-s 10
     """
     from edge_agent.listening import listen
     from edge_agent.run import stopped_by_signal
+    from edgepack.commands._containers import projects_with_images, step_containers
 
     listen(host, port).close()  # a port in use is told before a model is checked and anything is written
-    with stopped_by_signal() as stop, TemporaryDirectory(prefix="edgepack-serve-") as work:
-        return _serve(sources, wheels, Place(host, port, data, Path(work)), stop)
+    with (
+        stopped_by_signal() as stop,
+        TemporaryDirectory(prefix="edgepack-serve-") as work,
+        step_containers(projects_with_images(sources), os.environ, allowed=containers),
+    ):
+        following = Following(reload_s, cache_size, disk_cache_size)
+        return _serve(sources, wheels, Place(host, port, data, Path(work)), following, stop)
 
 
 @dataclass(frozen=True)
@@ -59,12 +99,23 @@ class Place:
     work: Path
 
 
-def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, stop: Stop) -> int:
+@dataclass(frozen=True)
+class Following:
+    """How models that change are followed: seconds (0: not at all), and how many stay in memory and on the disk."""
+
+    reload_s: float = 30.0
+    cache_size: int | None = None
+    disk_cache_size: int | None = None
+
+
+def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, following: Following, stop: Stop) -> int:
     from edge_agent.config import Config
     from edge_agent.events import set_up_logging
     from edge_agent.run import run_agent
 
-    packaged = _package(sources, wheels)
+    live = [each for source in sources if (each := _live(source, wheels, place)) is not None]
+    before = [each.look() for each in live]
+    packaged = _package(sources, wheels, live)
     names = [each.spec.name for each in packaged]
     data = (place.data or _default_data(names)).absolute()
     _check_not_enrolled(data)
@@ -74,6 +125,7 @@ def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, stop: S
         for name in set(agent.serving.names) - set(names):
             agent.state.remove(name)
             agent.serving.remove(name)
+        _follow(agent, live, before, packaged, following)
         _say_ready(agent, url, data)
 
     config = Config.read(os.environ, data=data, host=place.host, port=place.port).alone()
@@ -81,30 +133,61 @@ def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, stop: S
     return run_agent(config, layouts, strict=True, ready=ready, stop=stop)
 
 
-def _package(sources: Sequence[Path], wheels: Path | None) -> list[Packaged]:
+def _package(sources: Sequence[Path], wheels: Path | None, live: Sequence[LiveSource]) -> list[Packaged]:
+    from packager import Project
+
+    packaged: dict[str, Packaged] = {}
+    followed = {each.source: each for each in live}
+    for source in sources:
+        projects = followed[source].projects() if source in followed else [Project.open(source)]
+        for project in projects:
+            made = _packaged(project, wheels)
+            for note in made.notes:
+                click.echo(note, err=True)
+            if made.spec.name in packaged:
+                raise BadInput(
+                    f"two sources make a pipeline '{made.spec.name}': give one another name in its edgepack.toml"
+                )
+            packaged[made.spec.name] = made
+    return list(packaged.values())
+
+
+def _packaged(project: Project, wheels: Path | None) -> Packaged:
     from arch.target import host_target
     from edgepack.commands import _progress
     from edgepack.commands.cache import cache_folder
-    from packager import Checklist, Project, package
+    from packager import Checklist, package
     from packager.wheels import Told, WheelSource
 
-    packaged: dict[str, Packaged] = {}
-    for source in sources:
-        checklist = Checklist(progress=_progress.show, notice=_progress.notice)
-        project = Project.open(source)
-        local = WheelSource(wheels, report=Told(checklist.progress, checklist.notice))
-        made = package(
-            project, [host_target()], checklist=checklist, cache=cache_folder(os.environ), wheels=local, here=True
-        )
-        _progress.clear()
-        for note in made.notes:
-            click.echo(note, err=True)
-        if made.spec.name in packaged:
-            raise BadInput(
-                f"two sources make a pipeline '{made.spec.name}': give one another name in its edgepack.toml"
-            )
-        packaged[made.spec.name] = made
-    return list(packaged.values())
+    checklist = Checklist(progress=_progress.show, notice=_progress.notice)
+    local = WheelSource(wheels, report=Told(checklist.progress, checklist.notice))
+    made = package(
+        project, [host_target()], checklist=checklist, cache=cache_folder(os.environ), wheels=local, here=True
+    )
+    _progress.clear()
+    return made
+
+
+def _live(source: Path, wheels: Path | None, place: Place) -> LiveSource | None:
+    from packager.live import live_source
+
+    return live_source(source, partial(_packaged, wheels=wheels), place.work / "live")
+
+
+def _follow(
+    agent: Agent, live: Sequence[LiveSource], looks: Sequence[Found], packaged: Sequence[Packaged], following: Following
+) -> None:
+    """Have the agent follow what changes, and serve the versions beside the highest ones."""
+    from edge_agent.live_models import Budget
+
+    if not live:
+        return
+    budget = Budget(following.cache_size, following.disk_cache_size)
+    models = agent.live_models(live, interval_s=following.reload_s or 30.0, budget=budget, trial=False)
+    numbers = {each.spec.name: str(each.spec.number) if each.spec.number is not None else "" for each in packaged}
+    for source, look in zip(live, looks, strict=True):
+        models.adopt(source, look, {name: numbers[name] for name in look.marks})
+    models.start(follow=following.reload_s > 0)
 
 
 def _default_data(names: list[str]) -> Path:
@@ -141,22 +224,31 @@ def _layouts(packaged: Sequence[Packaged], work: Path) -> list[Path]:
 
 
 def _say_ready(agent: Agent, url: str, data: Path) -> None:
-    from columns.records import encode_records
-
     for pipeline in agent.serving.pipelines:
         click.echo(f"serving {pipeline.name} on {url} (log: {pipeline.loaded.spec.log.durability}, data: {data})")
     for pipeline in agent.serving.pipelines:
-        path = "/infer" if len(agent.serving.names) == 1 else f"/pipelines/{pipeline.name}"
-        row = encode_records(pipeline.loaded.bundle.golden().inputs.slice(0, 1), ".").decode()
-        click.echo("try it: " + curl_line(url + path, row, data / f"{pipeline.name}.example.json"))
+        row = pipeline.loaded.bundle.golden().inputs.slice(0, 1)
+        if row.rows:  # of a predictor without a sample nobody knows what it takes
+            click.echo("try it: " + _try_line(pipeline, len(agent.serving.names) == 1, row, url, data))
     click.echo("Ctrl-C ends it")
 
 
-def curl_line(url: str, row: str, file: Path) -> str:
+def _try_line(pipeline: ActivePipeline, alone: bool, row: Columns, url: str, data: Path) -> str:
+    from columns.json_value import QUERY, VALUE
+    from columns.records import encode_records
+
+    file = data / f"{pipeline.name}.example.json"
+    if pipeline.is_program and alone:
+        query = f"?{row[QUERY][0]}" if QUERY in row.schema and row[QUERY][0] else ""
+        return curl_line(f"{url}/predict{query}", str(row[VALUE][0]), file, "application/json")
+    path = "/infer" if alone else f"/pipelines/{pipeline.name}"
+    return curl_line(url + path, encode_records(row, ".").decode(), file)
+
+
+def curl_line(url: str, row: str, file: Path, media_type: str = RECORDS) -> str:
     """A line to paste into a shell. A row too long for one goes to `file`."""
     body = row
     if len(row) > _LONGEST_LINE:
         file.write_text(row)
         body = f"@{file}"
-    header = "Content-Type: application/json; format=pandas-records"
-    return shlex.join(["curl", "-s", url, "-H", header, "--data-binary", body])
+    return shlex.join(["curl", "-s", url, "-H", f"Content-Type: {media_type}", "--data-binary", body])

@@ -74,6 +74,8 @@ def whole(traits: Traits) -> dict[str, Any]:
         "refused": dict(traits.refused),
         "environment": dict(traits.environment),
         "labels": dict(traits.labels),
+        "options": {name: dict(given) for name, given in traits.options.items()},
+        "cache": {name: dict(given) for name, given in traits.cache.items()},
     }
 
 
@@ -100,9 +102,17 @@ def _show(said: dict[str, Any], as_json: bool) -> None:
     for key, value in plain.items():
         click.echo(f"{key} = {json.dumps(value)}")
     for key, table in ((key, value) for key, value in said.items() if value and isinstance(value, dict)):
-        click.echo(f"\n[{key}]")
-        for name, text in table.items():
-            click.echo(f"{json.dumps(name)} = {json.dumps(text)}")
+        if key in ("options", "cache"):
+            for provider, given in table.items():
+                _show_table(f"{key}.{provider}", given)
+        else:
+            _show_table(key, table)
+
+
+def _show_table(name: str, table: dict[str, Any]) -> None:
+    click.echo(f"\n[{name}]")
+    for key, value in table.items():
+        click.echo(f"{json.dumps(key)} = {json.dumps(value)}")
 
 
 def own_targets() -> Path:

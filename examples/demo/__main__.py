@@ -49,7 +49,7 @@ def main() -> int:
         clock.time("all rows, both formats", lambda: ask_all(device.port, PIPELINE, example_rows(), tally))
         clock.time("load with a dead link and a SIGKILL", lambda: hard_times(device, link, tally))
         log = HubLog(f"http://127.0.0.1:{hub_port}", admin["EDGEPACK_TOKEN"])
-        reckoning = clock.time("last rows reach the hub", lambda: log.wait_for(tally, 60))
+        reckoning = clock.time("last rows reach the hub", lambda: log.wait_for(tally, 240))
         right = report(builds, tally, reckoning, clock)
     finally:
         if os.environ.get("KEEP") == "1":

@@ -44,7 +44,7 @@ class HubLog:
             request = urllib.request.Request(
                 f"{self._hub}/api/v1/logs{query}", headers={"Authorization": f"Bearer {self._token}"}
             )
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 page = json.load(answer)
             if not page["rows"]:
                 return

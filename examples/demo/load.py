@@ -48,7 +48,7 @@ class Application:
 
     def __init__(self, port: int, pipeline: str, tally: Tally) -> None:
         self._path, self._tally = f"/pipelines/{pipeline}", tally
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def __enter__(self) -> Application:
         return self

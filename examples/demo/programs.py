@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -43,20 +45,20 @@ class Program:
         self._process.wait()
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL if that is not heard within 20 s."""
+        """SIGTERM, and SIGKILL if that is not heard within 60 s."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(20)
+                self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    def wait_for(self, url: str, seconds: float = 30) -> None:
+    def wait_for(self, url: str, seconds: float = 60) -> None:
         """Return once the URL answers 200; raise with the program's last lines if it ends or stays silent."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                with urllib.request.urlopen(url, timeout=2):
+                with urllib.request.urlopen(url, timeout=10):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
@@ -79,7 +81,17 @@ def call(*arguments: str, program: str = "edgepack", env: dict[str, str] | None 
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port nobody listens on, and that the kernel gives to nobody by chance until it is taken."""
+    first = min(_first_chance_port(), 32768)
+    for port in random.SystemRandom().sample(range(10_000, max(first, 20_000)), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise SystemExit(f"demo: no port from 10000 to {first} is free on this machine")
+
+
+def _first_chance_port() -> int:
+    """The lowest port that a program gets which asks for any, or connects."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return 32768

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
@@ -24,11 +25,27 @@ def load(path: str, form: str) -> Any:
         booster = xgboost.Booster()
         booster.load_model(path)
         return booster
+    if form == "xgboost-estimator":
+        return _xgboost_estimator(path)
     if form == "lightgbm":
         import lightgbm
 
         return lightgbm.Booster(model_file=path)
     raise Unsuited("form '%s' is unknown" % form)
+
+
+def _xgboost_estimator(path: str) -> Any:
+    """A booster's file as the class of scikit-learn's interface that saved it, which the file names."""
+    import xgboost
+
+    booster = xgboost.Booster()
+    booster.load_model(path)
+    kind = json.loads(booster.attr("scikit_learn") or "{}").get("_estimator_type")
+    if kind not in ("classifier", "regressor"):
+        raise Unsuited("it does not say that scikit-learn's interface of XGBoost saved it")
+    model = xgboost.XGBClassifier() if kind == "classifier" else xgboost.XGBRegressor()
+    model.load_model(path)
+    return model
 
 
 def _checked(module: str, name: str) -> None:

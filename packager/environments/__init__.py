@@ -4,11 +4,12 @@ What runs in them is never imported here. `recipe` says what belongs into one, `
 can have, `install` fills one from wheels, `store` makes, keeps, lists and prunes them.
 """
 
-from packager.environments.recipe import CLASSIC, TENSORFLOW, TORCH, Recipe
+from packager.environments.recipe import CLASSIC, HUGGING_FACE, TENSORFLOW, TORCH, Recipe
 from packager.environments.store import Environment, Kept, list_environments, prune_environments, ready
 
 __all__ = [
     "CLASSIC",
+    "HUGGING_FACE",
     "TENSORFLOW",
     "TORCH",
     "Environment",

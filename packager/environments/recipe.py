@@ -100,6 +100,23 @@ TORCH = Recipe(
     is_resolved_here=True,
 )
 
+# What workers of pipelines have (`packager.frameworks.hugging_face`), and what their networks are exported with.
+HUGGING_FACE = Recipe(
+    "hugging-face",
+    (
+        "diffusers==0.39.0",
+        "numpy",
+        "onnx<1.24",  # as above
+        "pillow",
+        "protobuf<7",
+        "sentencepiece",
+        "torch==2.13.0",
+        "transformers==4.57.6",
+    ),
+    about_mb=1200,
+    is_resolved_here=True,
+)
+
 TENSORFLOW = Recipe(
     "tensorflow",
     (

@@ -13,7 +13,7 @@ from packager import pickles
 from packager.convert.allowed import is_allowed, shown
 
 FRAMEWORKS = ("sklearn", "xgboost", "lightgbm")
-Form = Literal["pickle", "joblib", "skops", "xgboost", "lightgbm"]
+Form = Literal["pickle", "joblib", "skops", "xgboost", "xgboost-estimator", "lightgbm"]
 
 _LARGEST_SCHEMA = 64 << 20  # bytes of a skops file's description
 _UBJSON = b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner"  # how XGBoost begins its binary form

@@ -1,4 +1,6 @@
-"""Hugging Face: a zip or folder that a pipeline was saved to; it runs in a worker, offline."""
+"""Hugging Face: a zip or folder that a pipeline was saved to. Tasks of one forward pass become native where they are
+proven equal (`hugging_face_native`); all others run in a worker, offline.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,13 @@ from edgepack.errors import BadInput
 from packager.archives import Tree, is_zip, names_in, open_tree
 from packager.artifact import ModelArtifact, folder_digest
 from packager.checks import Checklist
+from packager.frameworks.hugging_face_native import Pipeline, native_or_reason
 from packager.frameworks.hugging_face_tasks import TASKS, fields_of, rows_to_ask
 from packager.project import StepSource
 
 PREFIX = "hugging-face-"
 FRAMEWORKS = tuple(PREFIX + task for task in TASKS)
 CONFIGS = ("config.json", "model_index.json")  # of transformers, of diffusers
-REASON = "a Hugging Face pipeline is more than its network: it runs in a worker"
-
 _PICTURES = "stable-diffusion-text-2-img"
 _LARGEST_CONFIG = 16 << 20  # bytes
 _WEIGHTS = (".safetensors", ".bin")
@@ -66,6 +67,10 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
         found.append("; ".join(", ".join(str(field) for field in side) for side in fields))
     checklist.require()
     assert tree is not None and fields is not None  # noqa: S101 - the checks have passed
+    upload = Pipeline(task, tree.files[CONFIGS[0]].parent if CONFIGS[0] in tree.files else source.model, tree)
+    found_native = native_or_reason(source, upload, fields, checklist, cache)
+    if isinstance(found_native, ModelArtifact):
+        return found_native
     place = f"models/{source.name}"
     return ModelArtifact(
         source=source,
@@ -79,7 +84,7 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
         kind="hugging_face",
         requirements=(*REQUIREMENTS, *(DIFFUSERS if task == _PICTURES else ())),
         options={"task": task},
-        reason=REASON,
+        reason=found_native,
         golden=GoldenRows(rows_to_ask(*fields)) if (source.golden is None or source.golden.rows is None) else None,
     )
 

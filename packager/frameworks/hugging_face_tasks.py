@@ -6,7 +6,7 @@ Fields and their types are those of the pipelines' own arguments and answers (tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Task:
     forwards: bool = False
     reads: tuple[str, ...] = ("tokenizer",)
 
+
+_ALSO = {"num_images_per_prompt": "string"}  # other types that schemas in use have: the number as text
 
 _PICTURED = ("image processor",)
 _BOTH = ("tokenizer", "image processor")
@@ -129,8 +131,14 @@ def fields_of(name: str, inputs: Mapping[str, str] | None, outputs: Mapping[str,
                 f"[steps.input] names '{field.name}', {name} takes {listed}", field=f"steps.input.{field.name}"
             )
     _check("output", name, gives, task.gives)
-    _check("input", name, Schema(tuple(field for field in takes if field.name in known)), known)
+    taken = (Field(each.name, sure(each.type) if each.name in task.takes else each.type) for each in takes)
+    _check("input", name, Schema(tuple(field for field in taken if field.name in known)), known)
     return takes, gives
+
+
+def sure(type_: Type) -> Type:
+    """The same type without nulls: a null is an argument that was not given."""
+    return replace(type_, nullable=False)
 
 
 def _check(side: str, name: str, schema: Schema, known: Mapping[str, str]) -> None:
@@ -141,7 +149,7 @@ def _check(side: str, name: str, schema: Schema, known: Mapping[str, str]) -> No
                 field=f"steps.{side}.{field.name}",
             )
         expected = Schema.parse({field.name: known[field.name]})[field.name].type
-        if not _same_kind(field.type, expected):
+        if not (_same_kind(field.type, expected) or str(field.type) == _ALSO.get(field.name)):
             raise BadInput(
                 f"[steps.{side}] {field.name} is {field.text}, {name} has {expected}",
                 field=f"steps.{side}.{field.name}",
@@ -149,12 +157,16 @@ def _check(side: str, name: str, schema: Schema, known: Mapping[str, str]) -> No
 
 
 def _same_kind(given: Type, expected: Type) -> bool:
-    """Whether two types differ in the lengths of lists alone, or in the width of numbers."""
+    """Whether two types differ in the lengths of lists alone, or in the width and sign of numbers."""
     if isinstance(given, ListOf) and isinstance(expected, ListOf):
-        return _same_kind(given.item, expected.item)
+        return not given.nullable and _same_kind(given.item, expected.item)
     if isinstance(given, ListOf) or isinstance(expected, ListOf):
         return False
-    return str(given).rstrip("0123456789") == str(expected).rstrip("0123456789")
+    return _kind(given) == _kind(expected)
+
+
+def _kind(type_: Type) -> str:
+    return str(type_).rstrip("0123456789").replace("uint", "int")
 
 
 # What is asked where nobody gave rows; lists get as many items as the type says.
@@ -203,9 +215,9 @@ def _values(field: Field, length: int | None) -> list[Any]:
     if field.name == "top_k" and length:
         return [length] * _ROWS
     if field.name in _SAID:
-        said = _SAID[field.name]
+        said = _SAID[field.name] if str(sure(field.type)) != "string" else tuple(map(str, _SAID[field.name]))
         return [said[row % len(said)] for row in range(_ROWS)]
-    return [_value(field.type, row, draw) for row in range(_ROWS)]
+    return [_value(sure(field.type), row, draw) for row in range(_ROWS)]
 
 
 def _value(type_: Type, row: int, draw: Any) -> Any:

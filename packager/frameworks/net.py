@@ -13,7 +13,7 @@ from packager.artifact import ModelArtifact, file_digest, folder_digest
 from packager.checks import Checklist
 from packager.conversion import NETWORK
 from packager.environments import TORCH, Recipe
-from packager.frameworks.networks import Form
+from packager.frameworks.networks import Form, check_whole
 from packager.frameworks.outcome import MODEL, ROWS
 from packager.frameworks.proving import Candidate, Fields, Verdict, declared_fields, prove
 from packager.project import StepSource
@@ -59,7 +59,11 @@ def inspect_network(
     """Inspect, convert and prove a network, each thing as a named check; the step's own file where no `upload` is
     given. Raises BadInput when a check fails.
     """
-    upload = upload or Upload.of_file(source.model)
+    if upload is None:
+        upload = Upload.of_file(source.model)
+        with checklist.check("model.files") as found:
+            found.append(check_whole(source.model))
+        checklist.require()
     declared: Fields | None = None
     with checklist.check("model.schema") as found:
         declared = declared_fields(source, kind.name)
@@ -91,7 +95,7 @@ def _artifact(kind: Network, source: StepSource, upload: Upload, verdict: Verdic
         digest=upload.digest,
         summary=summary,
         kind="network",
-        requirements=_requirements(kind, verdict.environment.kept.packages),
+        requirements=requirements_of(kind, verdict.environment.kept.packages),
         options={"format": kind.form},
         reason=outcome.reason,
         golden=golden,
@@ -99,7 +103,7 @@ def _artifact(kind: Network, source: StepSource, upload: Upload, verdict: Verdic
     )
 
 
-def _requirements(kind: Network, found: Mapping[str, Any]) -> tuple[str, ...]:
+def requirements_of(kind: Network, found: Mapping[str, Any]) -> tuple[str, ...]:
     """Exact pins of what the worker imports: the versions that gave the reference answers. What only another machine's
     environment has is pinned like its twin here.
     """

@@ -8,15 +8,16 @@ torch.export's archive `archive_format`. Keras 3 writes a zip with `config.json`
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal
 
+from bundle.model_folders import SAVED_MODEL as SAVED_MODEL
 from edgepack.errors import BadInput
 from packager.archives import names_in
 
 FRAMEWORKS = ("pytorch", "keras", "tensorflow")
 Form = Literal["torchscript", "keras", "savedmodel"]
-SAVED_MODEL = "saved_model.pb"
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLD_TORCH = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # torch.save before 1.6: this number, pickled
@@ -64,6 +65,25 @@ def _zip(path: Path) -> str | None:
     if SAVED_MODEL in inside | set(names):
         return "tensorflow"
     return None
+
+
+def check_whole(path: Path) -> str:
+    """Check every checksum of a zip of PyTorch or Keras, whose libraries do not; says what was done. An HDF5 file has
+    none.
+
+    Raises BadInput that names the member at fault.
+    """
+    with path.open("rb") as file:
+        if not file.read(4).startswith(b"PK"):
+            return "no checksums in it"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged, count = archive.testzip(), len(archive.namelist())
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise BadInput(f"'{path.name}' is damaged: {error}; copy it again") from error
+    if damaged is not None:
+        raise BadInput(f"'{path.name}' is damaged: '{damaged}' in it does not have its checksum; copy it again")
+    return f"{count} members, each has its checksum"
 
 
 def _names(path: Path) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from columns.schema import Field, Schema
 from edgepack.errors import BadInput
+from packager.frameworks import tensor_rows
 from packager.frameworks.onnx_wire import ExternalTensor, OnnxFile, Value, read_onnx
-from packager.frameworks.tensor_rows import asked_fields, fits, nested, row_axes, scalar_of
+from packager.frameworks.tensor_rows import Tensor, nested
 
 # What the newest runtime that images carry accepts. Source: onnxruntime 1.31.1 itself, asked with one-node models of
 # each
@@ -132,23 +133,9 @@ def check_version(signature: Signature) -> None:
 def schemas(
     signature: Signature, tensor_fields: list[str], inputs: Mapping[str, str] | None, outputs: Mapping[str, str] | None
 ) -> tuple[Schema, Schema]:
-    """The fields a step takes and gives: the model's, its inputs renamed by `tensor_fields`.
-
-    `inputs` and `outputs` are the types given in `[steps.input]` and `[steps.output]`: they must agree with the
-    model. They may fix an axis that the model leaves free, take the whole tensor as one row, and say what a model
-    without shapes does not. Raises BadInput that names the field, what was found and what was expected.
-    """
-    own = [value.name for value in signature.inputs]
-    if tensor_fields and len(tensor_fields) != len(own):
-        raise BadInput(
-            f"tensor_fields has {len(tensor_fields)} names, model '{signature.path.name}' has "
-            f"{len(own)} inputs: {', '.join(own)}",
-            field="tensor_fields",
-        )
-    return (
-        _side(signature, "input", tensor_fields or own, signature.inputs, inputs),
-        _side(signature, "output", [value.name for value in signature.outputs], signature.outputs, outputs),
-    )
+    """The fields a step takes and gives: see `tensor_rows.schemas`."""
+    sides = _tensors(signature, "input", signature.inputs), _tensors(signature, "output", signature.outputs)
+    return tensor_rows.schemas(signature.path.name, sides, tensor_fields, inputs, outputs)
 
 
 def whole_schemas(signature: Signature, tensor_fields: list[str]) -> tuple[Schema, Schema] | None:
@@ -177,29 +164,8 @@ def whole_schemas(signature: Signature, tensor_fields: list[str]) -> tuple[Schem
     return inputs, outputs
 
 
-def _side(
-    signature: Signature, side: str, names: list[str], values: tuple[Value, ...], given: Mapping[str, str] | None
-) -> Schema:
-    asked = None if given is None else asked_fields(side, names, given)
-    fields = [_field(signature, side, name, value, asked) for name, value in zip(names, values, strict=True)]
-    return Schema(tuple(fields))
-
-
-def _field(signature: Signature, side: str, name: str, value: Value, asked: Schema | None) -> Field:
-    scalar = _element(signature, side, value)
-    if value.dims is None and asked is None:
-        raise BadInput(
-            f"{side} '{value.name}' of model '{signature.path.name}' has no shape: give its type in [steps.{side}], "
-            "or infer shapes before packaging (onnx.shape_inference)"
-        )
-    if asked is None:
-        return Field(name, nested(scalar, row_axes(value.dims or ())))
-    given = asked[name]
-    readings = [] if value.dims is None else [nested(scalar, row_axes(value.dims)), nested(scalar, value.dims)]
-    if scalar_of(given.type) != scalar or not any(fits(given.type, reading) for reading in readings or [given.type]):
-        found = f"{readings[0]}" if readings else f"{scalar} of unknown shape"
-        raise BadInput(f"[steps.{side}] {name} is {given.text}, the model has {found}", field=f"steps.{side}.{name}")
-    return given
+def _tensors(signature: Signature, side: str, values: tuple[Value, ...]) -> list[Tensor]:
+    return [Tensor(value.name, (_element(signature, side, value),), value.dims) for value in values]
 
 
 def external_files(signature: Signature, root: Path) -> dict[str, Path]:

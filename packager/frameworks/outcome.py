@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from bundle.golden import Tolerance
+from bundle.task import TaskSpec
 from columns.schema import Schema
 from durable.files import publish
 from edgepack.errors import BadInput
@@ -30,6 +31,7 @@ FOLDER = "conversions"
 MODEL, ROWS = "model.onnx", "golden.json"
 _OUTCOME = "outcome.json"
 _CODE = Path(__file__).parents[1] / "convert"
+_ASKED_WITH = tuple(Path(__file__).parents[2] / room for room in ("bundle", "columns", "runtimes"))
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -43,6 +45,7 @@ class Outcome(msgspec.Struct, frozen=True):
     methods: dict[str, str]
     parity: dict[str, Any]
     reason: str | None
+    task: TaskSpec | None = None  # around the network of a pipeline
 
     @property
     def is_native(self) -> bool:
@@ -126,8 +129,8 @@ def _read(folder: Path) -> Outcome:
 def _write(stage: Path, proven: Proven, asked: Asked) -> None:
     stage.mkdir()
     found, attempt = proven.found, proven.verdict.attempt
-    if attempt.model is not None:
-        shutil.copyfile(attempt.model, stage / MODEL)
+    for name, file in attempt.files.items():
+        shutil.copyfile(file, stage / name)
     (stage / ROWS).write_bytes(carried_rows(attempt).encode())
     outcome = Outcome(
         strategy=attempt.strategy,
@@ -138,6 +141,7 @@ def _write(stage: Path, proven: Proven, asked: Asked) -> None:
         methods=dict(attempt.methods),
         parity=_parity(proven, asked),
         reason=proven.verdict.reason,
+        task=attempt.task,
     )
     (stage / _OUTCOME).write_bytes(msgspec.json.encode(outcome))
 
@@ -174,8 +178,9 @@ def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
-    """Our converters as they are: a changed one asks anew."""
+    """Our converters, and what asks converted models, as they are: where one has changed, all is asked anew."""
     digest = hashlib.sha256()
-    for path in sorted([*_CODE.rglob("*.py"), *_CODE.parent.glob("gate.py"), *_CODE.parent.glob("conversion.py")]):
+    own = (path for room in (_CODE, *_ASKED_WITH) for path in room.rglob("*.py"))
+    for path in sorted([*own, *_CODE.parent.glob("gate.py"), *_CODE.parent.glob("conversion.py")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from columns.schema import Schema
-from edgepack.errors import BadInput
+from edgepack.errors import BadInput, RuntimeFailed
 from packager import gate
 from packager.checks import Checklist
 from packager.conversion import Program, convert
@@ -30,6 +32,12 @@ class Candidate:
     digest: str
     recipe: Recipe
     program: Program
+    rows: Sequence[Mapping[str, Any]] = ()  # that are asked beside the user's
+    has_worker: bool = False  # it runs in a worker as it is, also where the child that was to prove it crashed or hung
+
+
+class Unproven(Exception):
+    """The child crashed or hung that was to prove a candidate which runs in a worker as it is; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +63,12 @@ def declared_fields(source: StepSource, framework: str) -> Fields:
 
 
 def prove(source: StepSource, candidate: Candidate, declared: Fields, checklist: Checklist, cache: Path) -> Verdict:
-    """Convert a candidate and prove it, as two named checks. Raises BadInput when one of them fails."""
+    """Convert a candidate and prove it, as two named checks. Raises BadInput when one of them fails, Unproven where
+    that leads to its worker.
+    """
     environment: Environment | None = None
     kept: tuple[Path, Outcome] | None = None
+    lost = ""
     with checklist.check("model.environment") as found:
         environment = ready(
             candidate.recipe,
@@ -71,10 +82,17 @@ def prove(source: StepSource, candidate: Candidate, declared: Fields, checklist:
     checklist.require()
     assert environment is not None  # noqa: S101 - the check has passed
     with checklist.check("model.converts") as found:
-        kept = _converted(source, candidate, environment, declared, cache)
-        found.append(f"runtime {'onnx' if kept[1].is_native else 'python'}")
-        found += [kept[1].reason] if kept[1].reason else []
+        try:
+            kept = _converted(source, candidate, environment, declared, cache)
+        except RuntimeFailed as error:
+            if not candidate.has_worker:
+                raise
+            lost = str(error)
+        is_native, reason = (kept[1].is_native, kept[1].reason) if kept else (False, lost)
+        found += [f"runtime {'onnx' if is_native else 'python'}", *([reason] if reason else [])]
     checklist.require()
+    if lost:
+        raise Unproven(lost)
     assert kept is not None  # noqa: S101 - as above
     return Verdict(kept[1], kept[0], environment)
 
@@ -84,7 +102,8 @@ def _converted(
 ) -> tuple[Path, Outcome]:
     """The folder with the outcome, and what it says."""
     golden = source.golden or GoldenSource(None, Path())
-    rows = user_rows(golden, *declared)
+    given = user_rows(golden, *declared)
+    rows = [*(given or ()), *candidate.rows] or None
 
     def asked_now(folder: Path) -> Proven:
         found = convert(

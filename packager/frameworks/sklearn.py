@@ -15,10 +15,10 @@ from packager.project import StepSource
 
 def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: Path) -> ModelArtifact:
     """Inspect, convert and prove a model, each thing as a named check. Raises BadInput when one of them fails."""
-    return inspect_tabular(Tabular("sklearn", ("scikit-learn", "scipy"), _recipe), source, checklist, cache)
+    return inspect_tabular(Tabular("sklearn", ("scikit-learn", "scipy"), recipe_of), source, checklist, cache)
 
 
-def _recipe(saved: Saved) -> Recipe:
+def recipe_of(saved: Saved) -> Recipe:
     """The current environment, or that of the version in the file: another minor one may answer differently."""
     version = max(saved.versions, key=_parts, default="")
     return CLASSIC.having("scikit-learn", version, own_minor()) if version else CLASSIC

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from packager.artifact import ModelArtifact, file_digest
 from packager.checks import Checklist
 from packager.conversion import ESTIMATOR
 from packager.environments import Environment, Recipe
-from packager.frameworks.estimators import Saved, saved_as
+from packager.frameworks.estimators import Form, Saved, saved_as
 from packager.frameworks.outcome import MODEL, ROWS, Outcome
 from packager.frameworks.proving import Candidate, Verdict, declared_fields, prove
 from packager.project import StepSource
@@ -29,13 +29,18 @@ class Tabular:
     recipe: Callable[[Saved], Recipe]
 
 
-def inspect_tabular(kind: Tabular, source: StepSource, checklist: Checklist, cache: Path) -> ModelArtifact:
-    """Inspect, convert and prove a model, each thing as a named check. Raises BadInput when one of them fails."""
+def inspect_tabular(
+    kind: Tabular, source: StepSource, checklist: Checklist, cache: Path, form: Form | None = None
+) -> ModelArtifact:
+    """Inspect, convert and prove a model, each thing as a named check; `form` says how to load it where the file alone
+    does not. Raises BadInput when a check fails.
+    """
     saved, declared = None, None
     with checklist.check("model.globals") as found:
         saved = saved_as(source.model)
         if saved is None:
             raise BadInput(f"'{source.model.name}' is not a saved model of {kind.name}")
+        saved = saved if form is None else replace(saved, form=form)
         found.append(_told(saved))
     with checklist.check("model.schema") as found:
         declared = declared_fields(source, kind.name)

@@ -8,12 +8,80 @@ by rank alone, so a type given in `[steps.input]` may choose the other one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from columns.schema import Schema
+from columns.schema import Field, Schema
 from columns.types import ListOf, Scalar, Type
 from edgepack.errors import BadInput
 
 Dim = int | str | None
+Given = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output, as its format tells of it. `elements` are the scalars that a schema may have for its values,
+    the model's own first; `dims` is None where the model does not say its shape.
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    dims: tuple[Dim, ...] | None
+
+    @property
+    def readings(self) -> list[Type]:
+        """The types that rows of it may have, the usual one first."""
+        if self.dims is None:
+            return []
+        return [nested(each, axes) for each in self.elements for axes in (row_axes(self.dims), self.dims)]
+
+
+def schemas(
+    model: str, sides: tuple[Sequence[Tensor], Sequence[Tensor]], tensor_fields: Sequence[str],
+    inputs: Given | None, outputs: Given | None,
+) -> tuple[Schema, Schema]:  # fmt: skip
+    """The fields that a step takes and gives: those of the model in a file of this name, its inputs renamed by
+    `tensor_fields`.
+
+    `inputs` and `outputs` are the types given in `[steps.input]` and `[steps.output]`: they must agree with the model.
+    They may fix an axis that the model leaves free, take the whole tensor as one row, choose another of its `elements`,
+    and say what a model without shapes does not. Raises BadInput that names the field, what was found and what was
+    expected.
+    """
+    own = [tensor.name for tensor in sides[0]]
+    if tensor_fields and len(tensor_fields) != len(own):
+        raise BadInput(
+            f"tensor_fields has {len(tensor_fields)} names, model '{model}' has {len(own)} inputs: {', '.join(own)}",
+            field="tensor_fields",
+        )
+    return (
+        _side(model, "input", list(tensor_fields) or own, sides[0], inputs),
+        _side(model, "output", [tensor.name for tensor in sides[1]], sides[1], outputs),
+    )
+
+
+def _side(model: str, side: str, names: list[str], tensors: Sequence[Tensor], given: Given | None) -> Schema:
+    if not names or not all(names) or len(set(names)) != len(names):
+        raise BadInput(f"model '{model}' has {side}s without a name of their own: {', '.join(names)[:200]}")
+    asked = None if given is None else asked_fields(side, names, given)
+    fields = [_field(model, side, name, tensor, asked) for name, tensor in zip(names, tensors, strict=True)]
+    return Schema(tuple(fields))
+
+
+def _field(model: str, side: str, name: str, tensor: Tensor, asked: Schema | None) -> Field:
+    readings = tensor.readings
+    if asked is None and not readings:
+        raise BadInput(
+            f"{side} '{tensor.name}' of model '{model}' has no shape: give its type in [steps.{side}], "
+            "or infer shapes before packaging (onnx.shape_inference)"
+        )
+    if asked is None:
+        return Field(name, readings[0])
+    given = asked[name]
+    if scalar_of(given.type) in tensor.elements and any(fits(given.type, each) for each in readings or [given.type]):
+        return given
+    found = readings[0] if readings else f"{tensor.elements[0]} of unknown shape"
+    raise BadInput(f"[steps.{side}] {name} is {given.text}, the model has {found}", field=f"steps.{side}.{name}")
 
 
 def row_axes(dims: Sequence[Dim]) -> tuple[Dim, ...]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgepack.errors import BadInput
 from packager.archives import open_tree
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
-from packager.environments import TENSORFLOW
-from packager.frameworks.net import Network, Upload, inspect_network
+from packager.environments import TENSORFLOW, ready
+from packager.frameworks.net import Network, Upload, inspect_network, requirements_of
 from packager.frameworks.networks import SAVED_MODEL
 from packager.project import StepSource
 
@@ -25,6 +26,19 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
     checklist.require()
     assert upload is not None  # noqa: S101 - the check has passed
     return inspect_network(_KIND, source, checklist, cache, upload)
+
+
+def libraries(source: StepSource, checklist: Checklist, cache: Path) -> tuple[str, ...]:
+    """Exact pins of what a worker imports that runs a SavedModel as it is. Raises BadInput without an index."""
+    environment = ready(
+        TENSORFLOW,
+        cache,
+        os.environ,
+        notice=checklist.notice,
+        progress=checklist.progress,
+        wheels=source.wheels,
+    )
+    return requirements_of(_KIND, environment.kept.packages)
 
 
 def _opened(source: StepSource, cache: Path) -> Upload:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from columns.schema import Field, Schema
+from columns.schema import Schema
 from edgepack.errors import BadInput
 from packager.artifact import ModelArtifact, file_digest
 from packager.checks import Checklist
-from packager.frameworks.tensor_rows import asked_fields, fits, nested, row_axes, scalar_of
+from packager.frameworks import tensor_rows
+from packager.frameworks.tensor_rows import Tensor
 from packager.frameworks.tflite_wire import TfliteFile, TfliteTensor, read_tflite
 from packager.project import StepSource
 
@@ -66,49 +67,28 @@ def schemas(
     inputs: Mapping[str, str] | None,
     outputs: Mapping[str, str] | None,
 ) -> tuple[Schema, Schema]:
-    """The fields a step takes and gives: the model's, its inputs renamed by `tensor_fields`.
+    """The fields a step takes and gives: see `tensor_rows.schemas`. What is quantized may be called float32."""
+    sides = _tensors(path, "input", model.inputs), _tensors(path, "output", model.outputs)
+    fields = tensor_rows.schemas(path.name, sides, tensor_fields, inputs, outputs)
+    for name in (*fields[0].names, *fields[1].names):
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise BadInput(
+                f"model '{path.name}' has a field whose name no answer can carry: {ascii(name)[:100]}: name it in the "
+                "model's signature, or an input by tensor_fields"
+            )
+    return fields
 
-    `inputs` and `outputs` are the types given in `[steps.input]` and `[steps.output]`: they agree with the model, fix
-    an axis that it leaves free, take the whole tensor as one row, or say float32 where it is quantized.
-    """
-    own = [tensor.name for tensor in model.inputs]
-    if tensor_fields and len(tensor_fields) != len(own):
+
+def _tensors(path: Path, side: str, tensors: tuple[TfliteTensor, ...]) -> list[Tensor]:
+    odd = next((tensor for tensor in tensors if tensor.element not in _ELEMENTS), None)
+    if odd is not None:
         raise BadInput(
-            f"tensor_fields has {len(tensor_fields)} names, model '{path.name}' has {len(own)} inputs: "
-            f"{', '.join(own)}",
-            field="tensor_fields",
+            f"{side} '{odd.name[:LONGEST_NAME]}' of model '{path.name}' has elements of type {odd.element}: cast it to "
+            f"one of {', '.join(_ELEMENTS)}"
         )
-    return (
-        _side(path, "input", tensor_fields or own, model.inputs, inputs),
-        _side(path, "output", [tensor.name for tensor in model.outputs], model.outputs, outputs),
-    )
-
-
-def _side(
-    path: Path, side: str, names: list[str], tensors: tuple[TfliteTensor, ...], given: Mapping[str, str] | None
-) -> Schema:
-    if not names or len(set(names)) != len(names):
-        raise BadInput(f"model '{path.name}' has {side}s without a name of their own: {', '.join(names)[:200]}")
-    asked = None if given is None else asked_fields(side, names, given)
-    return Schema(tuple(_field(path, side, name, each, asked) for name, each in zip(names, tensors, strict=True)))
-
-
-def _field(path: Path, side: str, name: str, tensor: TfliteTensor, asked: Schema | None) -> Field:
-    where = f"{side} '{tensor.name[:LONGEST_NAME]}' of model '{path.name}'"
-    if tensor.element not in _ELEMENTS:
-        raise BadInput(f"{where} has elements of type {tensor.element}: cast it to one of {', '.join(_ELEMENTS)}")
-    if not name.isprintable() or len(name) > LONGEST_NAME:
-        raise BadInput(f"{where} has a name that no answer can carry: name it in the model's signature")
-    if asked is None:
-        return Field(name, nested(tensor.element, row_axes(tensor.dims)))
-    given = asked[name]
-    elements = [tensor.element, *(["float32"] if tensor.is_quantized else [])]
-    readings = [nested(each, axes) for each in elements for axes in (row_axes(tensor.dims), tensor.dims)]
-    if scalar_of(given.type) not in elements or not any(fits(given.type, reading) for reading in readings):
-        raise BadInput(
-            f"[steps.{side}] {name} is {given.text}, the model has {readings[0]}", field=f"steps.{side}.{name}"
-        )
-    return given
+    return [
+        Tensor(each.name, (each.element, *(["float32"] if each.is_quantized else [])), each.dims) for each in tensors
+    ]
 
 
 def _signatures(model: TfliteFile) -> str:

@@ -29,7 +29,9 @@ def test_every_legal_pair_has_a_row_that_says_all():
     assert [str(target) for target in plain_targets()] == ["x86/none", "arm/none"]
 
 
-@pytest.mark.parametrize("pair", ["x86/jetson", "x86/aio", "arm/openvino", "mips", "arm/tpu", "", "x86/", "x86/none/more"])
+@pytest.mark.parametrize(
+    "pair", ["x86/jetson", "x86/aio", "arm/openvino", "mips", "arm/tpu", "", "x86/", "x86/none/more"]
+)
 def test_a_pair_that_does_not_exist_is_refused_with_those_that_do(pair):
     with pytest.raises(BadInput, match=r"does not exist: choose one of x86/none, .*arm/jetson, arm/aio"):
         Target.parse(pair)

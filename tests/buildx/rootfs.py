@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import time
@@ -16,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from examples.demo.programs import free_port
 from oci.image import Image
 
 # Read-only root, a writable volume, no capabilities but those chroot itself needs: what `docker run --read-only` gives.
@@ -49,13 +49,11 @@ def why_not_chroot() -> str | None:
 
 
 @contextlib.contextmanager
-def serving(image: Image, root: Path, timeout_s: float = 20) -> Iterator[str]:
+def serving(image: Image, root: Path, timeout_s: float = 90) -> Iterator[str]:
     """Run the image's entry point on its files as its own user; gives the agent's address."""
     with image.config.open() as file:
         config = json.load(file)["config"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environ = dict(line.partition("=")[::2] for line in config["Env"])
     environ.update(EDGEPACK_HOST="127.0.0.1", EDGEPACK_PORT=str(port), ROOT=str(root))
     user = config["User"]
@@ -81,7 +79,7 @@ def _wait(url: str, process: subprocess.Popen, timeout_s: float) -> None:
         if process.poll() is not None:
             raise AssertionError(f"the image ended with {process.returncode}: {process.stderr.read()}")
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+            with urllib.request.urlopen(f"{url}/readyz", timeout=10):
                 return
         except OSError:
             time.sleep(0.05)

@@ -118,6 +118,7 @@ def test_a_cuda_image_has_the_gpu_build_with_cuda_and_cudnn_and_not_the_plain_on
     said = env(image)
     assert said["EDGEPACK_PROVIDERS"] == "CUDAExecutionProvider,CPUExecutionProvider"
     assert (said["EDGEPACK_TARGET"], said["NVIDIA_VISIBLE_DEVICES"]) == ("x86/cuda", "all")
+    assert said["EDGEPACK_PROVIDER_OPTIONS"] == '{"options":{"CUDAExecutionProvider":{"use_tf32":"0"}}}'
     assert config(image)["config"]["Labels"]["io.edgepack.providers"] == said["EDGEPACK_PROVIDERS"]
     assert built.images[0].flags == ("--gpus", "all")
     assert built.path.name == "out.tar"

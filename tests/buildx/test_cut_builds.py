@@ -22,7 +22,7 @@ from oci.validate import validate
 from tests.buildx.http_mirror import http_mirror
 from tests.buildx.parts import agent_wheels, make_base, make_bundle, make_mirror, make_wheel
 
-ENDS_WITHIN_S = 10  # far more than it takes, far less than the 30 s after which a silent mirror is given up
+ENDS_WITHIN_S = 25  # far more than it takes, far less than the 30 s after which a silent mirror is given up
 BUILD = """
 import os
 from pathlib import Path

@@ -178,7 +178,7 @@ def test_scanners_see_the_packages(roots):
 
 def posted(url: str, body: bytes, content_type: str, **headers: str) -> bytes:
     request = urllib.request.Request(f"{url}/infer", body, {"Content-Type": content_type, **headers})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read()
 
 

@@ -11,7 +11,7 @@ def test_results_come_in_the_order_of_the_jobs_whoever_ends_first():
     last = threading.Event()
 
     def slow() -> str:
-        assert last.wait(10)
+        assert last.wait(60)
         return "slow"
 
     def quick() -> str:
@@ -26,7 +26,7 @@ def test_the_first_failure_in_time_is_the_one_that_is_raised():
     failed = threading.Event()
 
     def hurt_by_it() -> None:
-        assert failed.wait(10)
+        assert failed.wait(60)
         raise ValueError("because of the other")
 
     def cause() -> None:

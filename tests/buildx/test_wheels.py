@@ -11,7 +11,7 @@ import pytest
 from arch import Target, traits_of
 from buildx.entries import Entry, PathSource, complete
 from buildx.report import Quiet
-from buildx.requirements import agent_requirements, requirements_for
+from buildx.requirements import agent_requirements, requirements_for, without_unimported
 from buildx.resolve import Offer, _environment, _rank, nearest_versions, resolve
 from buildx.unneeded import RULES, is_unneeded
 from buildx.unused_libraries import without_unused
@@ -105,6 +105,10 @@ def test_two_wheels_with_the_same_file_fail_loudly(tmp_path):
         ("pyarrow", "pyarrow/parquet/core.py", True),
         ("onnxruntime-gpu", "onnxruntime/transformers/a.py", True),
         ("onnxruntime-openvino", "onnxruntime/capi/libonnxruntime.so.1.24.1", True),
+        ("onnxruntime-openvino", "onnxruntime/capi/libopenvino.so.2025.4.1", True),
+        ("onnxruntime-openvino", "onnxruntime/capi/libopenvino.so.2541", False),
+        ("onnxruntime-openvino", "onnxruntime/capi/libopenvino_intel_gpu_plugin.so", False),
+        ("onnxruntime-openvino", "onnxruntime/capi/libtbb.so.12", False),
         ("onnxruntime-gpu", "onnxruntime/capi/libonnxruntime_providers_cuda.so", False),
         ("other", "other/libarrow_flight.so.2600", False),
         ("pytest", "pytest-1.dist-info/tests/x", False),
@@ -163,14 +167,21 @@ def test_the_agents_requirements_are_those_of_the_package():
 
     project = read_toml((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert agent_requirements() == sorted(project["dependencies"] + extras["agent"] + extras["tflite"])
+    assert agent_requirements() == sorted(project["dependencies"] + extras["agent"] + extras["tflite"] + extras["text"])
 
 
 def test_a_runtime_that_a_pipeline_does_not_use_is_not_installed():
     assert "onnxruntime>=1.20" in requirements_for({"onnx"})
-    engines = ("ai-edge-litert", "onnxruntime")
+    engines = ("ai-edge-litert", "onnxruntime", "tokenizers")
     assert requirements_for(set()) == [line for line in agent_requirements() if not line.startswith(engines)]
     assert [line for line in requirements_for({"tflite"}) if line.startswith(engines)] == ["ai-edge-litert>=2.1"]
+    assert [line for line in requirements_for({"onnx", "text"}) if line.startswith("tok")] == ["tokenizers>=0.22"]
+
+
+def test_what_only_the_metadata_of_a_package_asks_for_is_left_out():
+    traits = traits_of(Target("x86", "none"))
+    assert without_unimported(traits, {"onnx"}) is traits
+    assert without_unimported(traits, {"onnx", "text"}).left_out == (*traits.left_out, "huggingface-hub")
 
 
 def test_the_best_of_several_wheels_is_chosen():

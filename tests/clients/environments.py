@@ -18,6 +18,7 @@ CLIENTS = {
     "triton": ("tritonclient[http]==2.73.0", "ml_dtypes==0.5.4"),
     "kserve": ("kserve==0.21.0",),
     "wallaroo": ("wallaroo==2026.1.3",),
+    "moto": ("moto[s3,server]==5.2.5",),  # a server that speaks S3
     "schemathesis": ("schemathesis==4.32.5",),
 }
 
@@ -40,7 +41,7 @@ def run_client(name: str, script: str, *arguments: str) -> str:
     """Run a script of `scripts/` in a client's environment; what it prints. Fails with what it says on failure."""
     path = Path(__file__).parent / "scripts" / script
     done = subprocess.run(
-        [str(client_python(name)), "-I", str(path), *arguments], capture_output=True, text=True, timeout=110
+        [str(client_python(name)), "-I", str(path), *arguments], capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, f"{script}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
     return done.stdout

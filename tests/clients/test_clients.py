@@ -115,12 +115,12 @@ def test_the_curl_lines_of_wallaroos_documentation_are_answered(served, tmp_path
     (tmp_path / "rows.df.json").write_text(json.dumps(rows))
     (tmp_path / "rows.arrow").write_bytes(arrow_file(rows))
     command = line.format(url=served.url)
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=30, check=True)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=300, check=True)
     assert check(json.loads(done.stdout)), done.stdout
 
 
 def test_arrow_is_the_answer_where_a_curl_line_accepts_it(served, tmp_path):
     (tmp_path / "rows.arrow").write_bytes(arrow_file([{"x": [1.0, 2.0, 3.0]}]))
     line = f'curl -s {served.url}/infer -H "Content-Type: {ARROW}" -H "Accept: {ARROW}" --data-binary @rows.arrow'
-    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, timeout=30, check=True)
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, timeout=300, check=True)
     assert done.stdout.startswith(b"ARROW1")

@@ -181,7 +181,7 @@ def test_help_shows_a_worked_example(tmp_path, verb):
 def test_ctrl_c_while_the_mirror_is_silent_leaves_nothing_and_says_so_in_one_line(tmp_path):
     (tmp_path / "wine.onnx").write_bytes((EXAMPLE / "wine-line.onnx").read_bytes())
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(30)
+        silent.settimeout(60)
         command = [sys.executable, "-c", "from edgepack.launch import edgepack; edgepack()", "build", "wine.onnx"]
         mirror = f"http://127.0.0.1:{silent.getsockname()[1]}/debian"
         environ = {**os.environ, "EDGEPACK_CACHE": str(tmp_path / "cache"), "EDGEPACK_DEBIAN_MIRROR": mirror}
@@ -189,7 +189,7 @@ def test_ctrl_c_while_the_mirror_is_silent_leaves_nothing_and_says_so_in_one_lin
         connection, _ = silent.accept()
         with connection:
             process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=30)[1]
+            said = process.communicate(timeout=60)[1]
     assert (process.returncode, said.strip()) == (130, "interrupted")
     assert not (tmp_path / "dist").exists()
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.name != "lock"] == []

@@ -188,7 +188,7 @@ def test_ctrl_c_during_a_push_is_one_line_and_leaves_the_cache_sound(project, of
         connection, _ = silent.accept()
         with connection:
             process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=30)[1]
+            said = process.communicate(timeout=60)[1]
     lines = [line for line in said.splitlines() if line and not line.startswith("note:")]
     assert (process.returncode, lines) == (130, ["interrupted"])
     built = pushed(project, *offline, "-o", "wine.tar")

@@ -14,7 +14,7 @@ import pytest
 from tests import make
 
 BIN = Path(sys.executable).parent
-ENDS_WITHIN_S = 10
+ENDS_WITHIN_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,14 @@ def test_short_commands_end_whenever_they_are_interrupted(
 
 AT_ONCE = """
 import sys
-from edgepack.launch import edgepack
+from edgepack import launch
 sys.argv = ["edgepack", "targets"]
-print("now", flush=True)
-edgepack()
+load = launch._load_uninterrupted
+def said():
+    print("now", flush=True)
+    load()
+launch._load_uninterrupted = said
+launch.edgepack()
 """
 
 
@@ -96,3 +100,26 @@ def test_ctrl_c_at_the_very_start_does_not_kill_what_is_being_loaded(after_s: fl
         said, _ = program.communicate(timeout=ENDS_WITHIN_S)
     assert program.returncode in (0, 130), said
     assert "Traceback" not in said
+
+
+IN_A_CALLBACK = """
+import signal, time, weakref
+from edgepack import launch
+
+class Module:
+    pass
+
+def program():
+    module = Module()
+    kept = weakref.ref(module, lambda _: signal.raise_signal(signal.SIGINT))
+    del module
+    time.sleep(60)
+    return kept
+
+launch._end_with(launch.run(program, "edgepack"))
+"""
+
+
+def test_ctrl_c_in_a_callback_whose_errors_python_ignores_is_heard_all_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -37,7 +37,7 @@ def on_read_only_home(home: Path, *arguments: str, **environ: str) -> str:
         env={**inherited, "HOME": str(home), **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == "", done
     assert "Read-only file system" in done.stderr

@@ -11,6 +11,12 @@ from tests.edge_agent.served import Front, Served
 from tests.fakes.hub import FaultyLink
 
 
+@pytest.fixture(autouse=True)
+def shadows_have_time(monkeypatch):
+    """A reader of a log waits for shadows that are at work, on a busy machine too."""
+    monkeypatch.setattr("edge_agent.spool._SETTLE_S", 60.0)
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])
 def front(request):
     """Every test that asks for it runs both ways: what a client sees must be the same."""

@@ -65,7 +65,7 @@ class RealHub:
         self.url = url
         self._admin = admin_token
         self._ca = ca
-        self._http = urllib3.PoolManager(retries=False, timeout=20, ca_certs=str(ca) if ca else None)
+        self._http = urllib3.PoolManager(retries=False, timeout=60, ca_certs=str(ca) if ca else None)
 
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         sent = {"Authorization": f"Bearer {self._admin}", "Content-Type": "application/json", **(headers or {})}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,28 @@ def refusing_syncs(spool: Spool) -> Iterator[None]:
     spool._log._disk = bad
     yield
     spool._log._disk = spool._log._sealer._disk = good
+
+
+def until(true: Callable[[], Any], what: str = "it is so", seconds: float = 60.0) -> None:
+    """Wait for a sign; the deadline is for what never comes, not for a machine that is slow."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.005)
+
+
+class Gated:
+    """Holds a pipeline's engine up, as a heavy model would, until `go_on` is set; `begun` says that it is asked."""
+
+    def __init__(self, active: ActivePipeline) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        way: Any = active.short_way
+        self._engine, way._engine = way._engine, self
+
+    def infer_tensors(self, tensors: Any) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return self._engine.infer_tensors(tensors)
 
 
 class Front:
@@ -113,7 +137,7 @@ class Served:
         if rows is not None:
             more["data"] = json.dumps(rows)
             more["headers"] = {"Content-Type": JSON, **more.get("headers", {})}
-        return self._http.post(self.url + path, timeout=20, **more)
+        return self._http.post(self.url + path, timeout=60, **more)
 
     def get(self, path: str, **more: Any) -> requests.Response:
-        return self._http.get(self.url + path, timeout=20, **more)
+        return self._http.get(self.url + path, timeout=60, **more)

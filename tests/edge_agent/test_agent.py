@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import pytest
 
@@ -24,6 +23,7 @@ from oci.layout import write_layout
 from runtimes.trial import run_trial
 from tests.certificates import make_certificate
 from tests.edge_agent.real_hub import assigned, enrolled_folder, make_bundle, running_hub
+from tests.edge_agent.served import until
 
 ROW = b'[{"x": [1, 2, 3]}]'
 
@@ -54,13 +54,6 @@ def running(data, *bundles, trial=None, **changes):
         agent.begin(bundles)
         agent.start()
         yield agent
-
-
-def until(true, what, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def answer(agent, name="demo", request_id="r"):
@@ -103,8 +96,8 @@ def test_an_assignment_is_served_replaced_and_added_to_and_each_row_is_at_the_hu
         assert (answer(agent, request_id="a2"), answer(agent, "other", "a3")) == (12.0, 18.0)
         assert agent.state.installed()["demo"].previous == assigned(one)
         until(lambda: {"a1", "a2", "a3"} <= set(ids_at(hub)), "the rows are at the hub")
-        until(lambda: (hub.report(me) or {}).get("state") == "active", "the hub knows")
-        assert hub.report(me)["manifest"] == assigned(two).manifest
+        now = ("active", assigned(two).manifest)
+        until(lambda: (report := hub.report(me)) and (report["state"], report["manifest"]) == now, "the hub knows")
         hub.assign(me, demo=two.digest)
         until(lambda: agent.serving.names == ["demo"], "what is not assigned is removed")
     assert sorted(each for each in ids_at(hub) if each.startswith("a")) == ["a1", "a2", "a3"]
@@ -159,7 +152,7 @@ def test_a_bundle_that_crashes_is_tried_three_times_and_the_hub_learns_of_the_la
     with running(data, trial=crash) as agent:
         hub.assign(me, demo=index.digest)
         until(lambda: agent.state.quarantined(), "it is given up")
-        until(lambda: "did not become active in 3 attempts" in hub.report(me)["reason"], "the hub learns of it")
+        until(lambda: "did not become active in 3 attempts" in str(hub.report(me)), "the hub learns of it")
         assert "SIGSEGV" in hub.report(me)["reason"]
         assert len(tried) == 3
 

@@ -28,7 +28,7 @@ def environment(**more):
 
 def call(*arguments, **more):
     command = [*START, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=60)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ class Running:
 
     def end(self, number):
         self.process.send_signal(number)
-        _, self.errors = self.process.communicate(timeout=15)
+        _, self.errors = self.process.communicate(timeout=60)
         return self.process.returncode
 
     def __enter__(self):
@@ -63,7 +63,7 @@ class Running:
 
 
 def ask(url, body=b'[{"x": [1, 2, 3]}]'):
-    with urllib3.PoolManager(retries=False, timeout=10) as pool:
+    with urllib3.PoolManager(retries=False, timeout=60) as pool:
         answer = pool.request("POST", f"{url}/infer", body=body, headers={"Content-Type": "application/json"})
         return answer.status, json.loads(answer.data)
 
@@ -118,7 +118,7 @@ def test_kills_in_the_middle_of_deployments_never_leave_half_a_version(hub, tmp_
             agent.process.kill()
     hub.assign(me, demo=versions[1].digest)
     with Running("--data", data) as agent:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while (found := ask(agent.url)) and (found[0] != 200 or found[1][0]["out"]["y"] != [12.0]):
             assert time.monotonic() < deadline, found
             time.sleep(0.05)

@@ -80,5 +80,5 @@ def test_the_limits_of_the_environment_hold_in_the_program(tmp_path):
         status, said = ask(agent.url, rows)
         assert (status, "larger than 2000 bytes" in said["error"]) == (413, True)
         for body, headers in ((gzip.compress(rows), {"Content-Encoding": "gzip"}), (b"[]", {"X-Long": "a" * 1100})):
-            answer = requests.post(agent.url + "/infer", data=body, headers=headers, timeout=10)
+            answer = requests.post(agent.url + "/infer", data=body, headers=headers, timeout=60)
             assert answer.status_code == 413, answer.text

@@ -206,7 +206,7 @@ def test_the_log_has_the_same_numbers_for_each_of_them(example):
 def test_the_examples_own_script_asks_every_door_and_gets_one_answer(example):
     served, _, outputs = example
     script = EXAMPLES / "digits-camera" / "ask.py"
-    done = subprocess.run([sys.executable, str(script), served.url], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(script), served.url], capture_output=True, text=True, timeout=110)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines()]
     assert len(lines) == 9

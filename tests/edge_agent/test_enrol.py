@@ -175,7 +175,7 @@ def test_the_default_name_is_a_legal_one():
 
 def told(status, body=b"{}", **headers):
     hub = LyingHub(lambda *_: (status, {key.replace("_", "-"): text for key, text in headers.items()}, body))
-    return hub, HttpHub(hub.url, device="dev_1", bearer="dev_1.x", read_s=2)
+    return hub, HttpHub(hub.url, device="dev_1", bearer="dev_1.x", read_s=60)
 
 
 def ask(status, body=b"{}", **headers):

@@ -113,7 +113,7 @@ def test_the_program_prints_json_lines_and_nothing_else_when_asked(tmp_path):
     with Running("--bundle", layout, "--data", tmp_path / "data", "--log-format", "json", "--access-log",
                  EDGEPACK_OTLP_ENDPOINT="http://127.0.0.1:1", **secrets) as agent:  # fmt: skip
         assert ask(agent.url)[0] == 200
-        with urllib3.PoolManager(retries=False, timeout=10) as pool:
+        with urllib3.PoolManager(retries=False, timeout=60) as pool:
             pool.request("GET", agent.url + "/metrics")
         assert agent.end(signal.SIGTERM) == 0
     said = [json.loads(line) for line in agent.errors.splitlines()]

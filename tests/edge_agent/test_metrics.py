@@ -133,7 +133,7 @@ def test_what_a_model_takes_and_computes_on_is_told(served):
 def test_what_never_became_a_request_is_counted_by_its_reason(served):
     served.add()
     for data in (b"NONSENSE\r\n\r\n", b"POST /infer HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20000 + b"\r\n\r\n"):
-        with socket.create_connection(("127.0.0.1", served.server.port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", served.server.port), timeout=30) as client:
             client.sendall(data)
             assert client.recv(4096).startswith(b"HTTP/1.1 4")
     refused = samples(read(served), "edgepack_refused_total")

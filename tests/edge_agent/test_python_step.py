@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 
 import pytest
 import requests
@@ -22,9 +21,9 @@ from edge_agent.metrics import Metrics
 from edgepack.errors import RuntimeFailed
 from oci.layout import write_layout
 from runtimes.environment import environment_names
-from tests.edge_agent.served import JSON, Front
+from tests.edge_agent.served import JSON, Front, until
 from tests.runtimes.environments import numpy_environment
-from tests.runtimes.python_steps import SOURCE, index, python_step
+from tests.runtimes.python_steps import HELD_UP, SOURCE, held_up, index, python_step
 
 ROWS = [{"x": [1, 2, 3]}, {"x": [0, 0, 1]}]
 
@@ -55,7 +54,7 @@ def running(data, *layouts, hot=True):
             yield (
                 agent,
                 lambda rows=ROWS: http.post(
-                    f"{server.url}/infer", json.dumps(rows), headers={"Content-Type": JSON}, timeout=20
+                    f"{server.url}/infer", json.dumps(rows), headers={"Content-Type": JSON}, timeout=60
                 ),
             )
 
@@ -78,17 +77,16 @@ def test_a_python_step_is_activated_after_its_golden_rows_and_answers(data, tmp_
 
 
 def test_after_a_kill_the_next_request_is_told_to_come_back_and_later_ones_are_answered(data, tmp_path):
-    with running(data, layout(tmp_path)) as (agent, ask):
+    with running(data, layout(tmp_path, HELD_UP + DOUBLING)) as (agent, ask):
         assert ask().status_code == 200
-        os.kill(worker_of(agent).pid, signal.SIGKILL)
-        time.sleep(0.02)
-        refused = ask()
+        with held_up(worker_of(agent).job.model):
+            os.kill(worker_of(agent).pid, signal.SIGKILL)
+            refused = ask()
         assert refused.status_code == 503
         assert int(refused.headers["Retry-After"]) >= 1
         assert "step 'prepare' was stopped: it ended by signal SIGKILL" in refused.json()["error"]
-        deadline = time.monotonic() + 10
-        while (answer := ask()).status_code == 503 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: ask().status_code != 503, "it is back")
+        answer = ask()
         assert (answer.status_code, answers(answer)) == (200, [12.0, 2.0])
         assert worker_of(agent).restarts == 1
 
@@ -106,9 +104,11 @@ def test_a_worker_killed_again_and_again_under_load_gives_200_and_503_and_nothin
         for thread in threads:
             thread.start()
         for _ in range(4):
-            time.sleep(0.3)
+            enough = seen.count(200) + 10
+            until(lambda enough=enough: seen.count(200) > enough or set(seen) - {200, 503}, "it answers again")
             with contextlib.suppress(TypeError, ProcessLookupError):
                 os.kill(worker_of(agent).pid, signal.SIGKILL)
+        until(lambda: 503 in seen, "who asks in between is told so")
         stop.set()
         for thread in threads:
             thread.join()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 import threading
-import time
 from collections import Counter
 
 import pytest
 
 from bundle.pipeline import Resources
 from edge_agent.metrics import Metrics
-from tests.edge_agent.served import Front, Served
+from tests.edge_agent.served import Front, Served, until
 from tests.edge_agent.test_python_step import answers, data, layout, running
-from tests.runtimes.python_steps import SOURCE
+from tests.runtimes.python_steps import HELD_UP, SOURCE, held_up
 
 __all__ = ["data"]  # the fixture
 TWO = Resources(replicas=2)
@@ -37,12 +37,9 @@ def test_a_replica_that_is_killed_under_load_costs_its_own_requests_alone(data, 
         threads = [threading.Thread(target=load) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(0.3)
+        until(lambda: len(seen) > 10, "requests are on their way")
         os.kill(one.pid, signal.SIGKILL)
-        end = time.monotonic() + 10
-        while not one.restarts or one.pid is None:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        until(lambda: one.restarts and one.pid is not None, "it is back")
         stop.set()
         for thread in threads:
             thread.join()
@@ -79,17 +76,14 @@ def test_a_native_pipeline_with_replicas_answers_through_every_kind_of_door(tmp_
 
 
 def test_as_many_requests_run_at_once_as_there_are_replicas(data, tmp_path):
-    waiting = SLOW.replace("0.02", "0.2")
+    waiting = SOURCE.replace("FACTOR", "2.0").replace("    return", textwrap.indent(HELD_UP, "    ") + "    return")
     with running(data, layout(tmp_path, waiting, resources=Resources(replicas=3))) as (agent, ask):
         assert agent.serving.wanted_threads == 4
-        begun = time.monotonic()
+        replicas = agent.serving.pipelines[0].loaded._steps[0].replicas
         threads = [threading.Thread(target=ask) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        busy = 0
-        while time.monotonic() < begun + 0.5:
-            busy = max(busy, 3 - len(agent.serving.pipelines[0].loaded._steps[0].replicas._free))
-            time.sleep(0.005)
+        with held_up(replicas.job.model):
+            for thread in threads:
+                thread.start()
+            until(lambda: not replicas._free, "all three are at work")
         for thread in threads:
             thread.join()
-        assert busy == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 
 import pytest
 import requests
@@ -19,7 +18,7 @@ from edge_agent.status import read_status
 from edgepack.errors import BadInput
 from oci.layout import write_layout
 from runtimes.sandbox import level_of_this_kernel
-from tests.edge_agent.served import Front
+from tests.edge_agent.served import Front, until
 from tests.edge_agent.test_python_step import data, layout
 from tests.runtimes.models import linear, step
 from tests.runtimes.python_steps import index
@@ -43,7 +42,7 @@ def agent_on(data, *layouts, hot=True, **config):
 
 
 def post(url, path, **body):
-    return requests.post(url + path, json=body, timeout=20)
+    return requests.post(url + path, json=body, timeout=60)
 
 
 @pytest.mark.parametrize("hot", [True, False])
@@ -54,15 +53,15 @@ def test_an_unloaded_pipeline_answers_again_after_it_is_loaded(data, tmp_path, h
         refused = post(url, "/v2/models/demo/infer", **X)
         assert refused.status_code == 503
         assert "was unloaded" in refused.json()["error"]
-        assert requests.get(url + "/v2/models/demo/ready", timeout=20).status_code == 503
-        assert requests.get(url + "/v2/health/ready", timeout=20).status_code == 200
+        assert requests.get(url + "/v2/models/demo/ready", timeout=60).status_code == 503
+        assert requests.get(url + "/v2/health/ready", timeout=60).status_code == 200
         assert post(url, "/v2/repository/index").json() == [
             {"name": "demo", "state": "UNAVAILABLE", "reason": "unloaded"}
         ]
         assert post(url, "/v2/repository/index", ready=True).json() == []
         assert post(url, "/v2/repository/models/demo/load").status_code == 200
         assert post(url, "/v2/models/demo/infer", **X).json()["outputs"][0]["data"] == [12.0]
-        assert len(requests.post(url + "/logs", timeout=20).json()) == 2
+        assert len(requests.post(url + "/logs", timeout=60).json()) == 2
 
 
 def test_unloading_frees_the_processes_of_a_pipeline(data, tmp_path):
@@ -105,7 +104,7 @@ def test_a_setting_that_is_none_is_refused_with_those_there_are():
 
 def test_the_configuration_and_statistics_of_a_model_are_those_of_triton(data, tmp_path):
     with agent_on(data, native_layout(tmp_path)) as (_, url):
-        assert requests.get(url + "/v2/models/demo/config", timeout=20).json() == {
+        assert requests.get(url + "/v2/models/demo/config", timeout=60).json() == {
             "name": "demo",
             "platform": "onnx_onnxv1",
             "backend": "onnx",
@@ -117,11 +116,11 @@ def test_the_configuration_and_statistics_of_a_model_are_those_of_triton(data, t
         }
         for shape in ([1, 3], [3, 1]):
             post(url, "/v2/models/demo/infer", inputs=[{**X["inputs"][0], "shape": shape}])
-        (counted,) = requests.get(url + "/v2/models/stats", timeout=20).json()["model_stats"]
+        (counted,) = requests.get(url + "/v2/models/stats", timeout=60).json()["model_stats"]
         stats = counted["inference_stats"]
         assert (counted["inference_count"], counted["execution_count"], stats["fail"]["count"]) == (1, 1, 1)
         assert 0 < stats["compute_infer"]["ns"] < stats["success"]["ns"]
-        assert requests.get(url + "/v2/models/other/stats", timeout=20).status_code == 404
+        assert requests.get(url + "/v2/models/other/stats", timeout=60).status_code == 404
 
 
 # Sandboxes
@@ -161,9 +160,7 @@ def test_native_pipelines_run_on_any_kernel_and_python_steps_on_one_that_has_all
 def test_status_says_how_confined_each_python_step_is(data, tmp_path):
     with agent_on(data, layout(tmp_path)) as (agent, _):
         agent.start()
-        end = time.monotonic() + 10
-        while not read_status(data).pipelines and time.monotonic() < end:
-            time.sleep(0.05)
+        until(lambda: read_status(data).pipelines, "the agent says what it serves")
         told = CliRunner().invoke(status, ["--data", str(data)]).output
         said = json.loads(CliRunner().invoke(status, ["--data", str(data), "--json"]).output)
         level = agent.serving.pipelines[0].loaded.workers[0].sandbox

@@ -10,6 +10,8 @@ from edge_agent.serving import ActivePipeline, NotReady, NotServed, Serving
 class Closing:
     """A pipeline that only remembers how often it was closed."""
 
+    spec = SimpleNamespace(number=None, steps=[SimpleNamespace(worker=None)])
+
     def __init__(self) -> None:
         self.closed = 0
 

@@ -232,18 +232,18 @@ def test_requests_that_wait_have_shadows_left_out_and_are_all_answered(tmp_path)
 
         def slow(inputs):
             begun.set()
-            assert go_on.wait(20)
+            assert go_on.wait(60)
             return whole(inputs)
 
         loaded.infer = slow
         with ThreadPoolExecutor(3) as threads:
-            first = threads.submit(requests.post, served.url + "/infer", json=[{"x": [1, 0, 0]}], timeout=20)
-            assert begun.wait(20)
+            first = threads.submit(requests.post, served.url + "/infer", json=[{"x": [1, 0, 0]}], timeout=60)
+            assert begun.wait(60)
             rest = [
-                threads.submit(requests.post, served.url + "/infer", json=[{"x": [n, 0, 0]}], timeout=20)
+                threads.submit(requests.post, served.url + "/infer", json=[{"x": [n, 0, 0]}], timeout=60)
                 for n in (2, 3)
             ]
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while "edgepack_queue 2" not in served.get("/metrics").text:
                 assert time.monotonic() < end
             go_on.set()

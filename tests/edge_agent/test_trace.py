@@ -27,6 +27,13 @@ ASKED = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=abc,oth
 ROWS = [{"x": [1, 2, 3]}]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A collector on a busy machine answers later than an agent would wait."""
+    for name in ("_ANSWER_S", "_LAST_ANSWER_S"):
+        monkeypatch.setattr(f"edge_agent.trace_export.{name}", 60.0)
+
+
 @pytest.mark.parametrize(
     ("text", "is_one"),
     [

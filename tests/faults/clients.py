@@ -65,7 +65,7 @@ class Client:
     """One application on one kept connection. Row r of its turn t is [number, t, r]: whoever reads the log knows it."""
 
     def __init__(self, port: int, name: str, number: int, book: Book) -> None:
-        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._name, self._number, self._book = name, number, book
 
     def ask(self, turn: int) -> bool:
@@ -133,7 +133,7 @@ def load(port: int, name: str, book: Book, *, connections: int = 8, after: int |
         yield
     finally:
         stop.set()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         assert not any(thread.is_alive() for thread in threads), "a client hangs"

@@ -17,6 +17,8 @@ HOUSE = Path(__file__).resolve().parents[2]
 _MORTAL = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "  # PR_SET_PDEATHSIG: no agent outlives a killed test run
 AGENT = f"{_MORTAL}from edgepack.launch import agent; agent()"
 FORGETFUL = f"{_MORTAL}from tests.faults.forgetful import agent; agent()"  # the planted bug: its log does not sync
+# As AGENT, where clients are slow too: what a client sends on an open connection comes later than it would
+PATIENT = f"{_MORTAL}from edge_agent import server; server._PARTING_S, server._STOP_S = 30, 60; {AGENT}"
 ALL_DOORS = f"{_MORTAL}from tests.faults.all_doors import agent; agent()"
 
 
@@ -55,7 +57,7 @@ class Device:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def port(self, seconds: float = 30) -> int:
+    def port(self, seconds: float = 90) -> int:
         """Where it answers, once its pipelines are loaded. Raises OSError with its last words if it never does."""
         if self._port is None:
             self._port = self._read_port(seconds)

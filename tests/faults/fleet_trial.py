@@ -16,9 +16,9 @@ from tests.edge_agent.real_hub import RealHub, enrolled_folder
 from tests.faults.clients import name_of, place_of
 from tests.faults.trial import Trial
 
-_HOME_S = 60.0
+_HOME_S = 180.0
 _MOMENTS = ("assignment accepted", "bundle activated", "")  # what an agent logs; shortly after it the power goes
-_EVENT_S = 20.0  # for an event to come; a cut without it is as good
+_EVENT_S = 60.0  # for an event to come; a cut without it is as good
 
 
 class FleetTrial(Trial):

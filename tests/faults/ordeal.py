@@ -44,7 +44,7 @@ class Ordeal:
         self.outcome = Outcome()
         self._device, self._seed, self._port = device, seed, device.port()
         self._rights = right_requests()
-        self._http = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        self._http = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
 
     def __enter__(self) -> Ordeal:
         return self

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from oci.layout import write_layout
 from tests.edge_agent.real_hub import make_bundle
-from tests.edge_agent.served import JSON
+from tests.edge_agent.served import JSON, until
 from tests.faults.clients import PIPELINE, read_log
-from tests.faults.device import Device
+from tests.faults.device import PATIENT, Device
 
 _CONNECTIONS = 8
 _BODY = json.dumps([{"x": [1, 2, 3]}])
@@ -50,11 +50,11 @@ class _Clients:
 
     def __exit__(self, *_: object) -> None:
         for thread in self._threads:
-            thread.join(30)
+            thread.join(90)
         assert not any(thread.is_alive() for thread in self._threads), "a client hangs"
 
     def _ask(self, number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         for turn in range(1 << 20):
             try:
                 if connection.sock is None:
@@ -84,11 +84,13 @@ def stop_under_load(place: Path, seed: int) -> Stop:
     """Start an agent, let clients ask, send SIGTERM at a random moment, and look at the log afterwards."""
     write_layout(make_bundle(place / "bundle"), place / "layout")
     data, log, stop = place / "data", place / "agent.log", Stop()
-    with Device.on(data, log, "--bundle", str(place / "layout")) as device, _Clients(device.port()) as clients:
+    flags = ("--bundle", str(place / "layout"))
+    with Device.on(data, log, *flags, program=PATIENT) as device, _Clients(device.port()) as clients:
+        until(lambda: clients.answered, "the first answers are there")
         time.sleep(random.Random(seed).uniform(0.1, 0.5))
         begun = time.monotonic()
         device.process.send_signal(signal.SIGTERM)
-        stop.code = device.process.wait(20)
+        stop.code = device.process.wait(60)
         stop.seconds = time.monotonic() - begun
     with Device.on(data, log) as device:
         logged = {row["metadata"]["request_id"] for row in read_log(device.port())}

@@ -75,7 +75,7 @@ class Volume:
         assert self._handle is not None, "not mounted"
         fcntl.ioctl(self._handle, _SHUTDOWN, _NO_LOG_FLUSH)
 
-    def unmount(self, seconds: float = 10) -> None:
+    def unmount(self, seconds: float = 60) -> None:
         """Take it away, once every process that used it has ended."""
         assert self._handle is not None, "not mounted"
         os.close(self._handle)
@@ -92,7 +92,7 @@ class Volume:
         self._is_mounted = False
         self._detach()
 
-    def _detach(self, seconds: float = 10) -> None:
+    def _detach(self, seconds: float = 60) -> None:
         """Let go of the loop device, and see that it is gone: two devices on one file would overwrite each other."""
         if self._device is None:
             return
@@ -154,7 +154,7 @@ def _go_apart() -> None:
 
 
 def _run(*command: str, allowed: int = 0) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env=_PATH, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env=_PATH, timeout=300)
     if not 0 <= done.returncode <= allowed:
         said = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
         raise OSError(f"{command[0]} ended with {done.returncode}: {said[-1]}")

@@ -6,7 +6,7 @@ import contextlib
 import socket
 from dataclasses import dataclass
 
-SECONDS = 20.0  # for one exchange; a server that takes longer hangs
+SECONDS = 60.0  # for one exchange; a server that takes longer hangs
 
 Headers = tuple[tuple[str, str], ...]
 

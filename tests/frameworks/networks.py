@@ -1,7 +1,8 @@
 """Makes the networks of these tests, inside the environment `torch`: `python networks.py FOLDER`. Weights are random.
 
-Each function is one network; its name, with a dot for the last underscore, is that of the file. Never imported by the
-tests: their own interpreter has none of these libraries.
+Each function is one network; its name, with a dot for the last underscore, is that of the file. Those that can be asked
+have rows in ROWS, and their own answers beside them (`originals`). Never imported by the tests: their own interpreter
+has none of these libraries.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 
 import keras
 import torch
+from originals import keep, normal, one_by_one, whole
 from torch import nn
 
 warnings.simplefilter("ignore")
@@ -46,6 +48,13 @@ class Named(Two):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         total = self.left(x) + self.right(y)
         return {"score": total, "label": total.argmax(1)}
+
+
+class Halves(nn.Module):
+    """One input, several outputs of other types."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return x[:, :2], x.argmax(1), x > 0
 
 
 class Sequence(nn.Module):
@@ -103,6 +112,19 @@ def words_pt(path: Path) -> None:
 
 def named_pt(path: Path) -> None:
     save(Named(), path)
+
+
+def traced_pt(path: Path) -> None:
+    save(Two(), path, torch.zeros(2, 4), torch.zeros(2, 2))
+
+
+def told_pt(path: Path) -> None:
+    example = torch.zeros(2, 4), torch.zeros(2, 2)
+    torch.jit.save(torch.jit.trace(Named().eval(), example, strict=False), path)
+
+
+def halves_pt(path: Path) -> None:
+    save(Halves(), path)
 
 
 def wide_pt(path: Path) -> None:
@@ -165,8 +187,36 @@ def both_keras(path: Path) -> None:
     keras.Model({"a": a, "b": b}, {"p": keras.layers.Dense(1)(inner), "q": keras.layers.Dense(2)(inner)}).save(path)
 
 
+def pair_keras(path: Path) -> None:
+    given = keras.Input((4,), name="line")
+    keras.Model(given, [keras.layers.Dense(1, name="z")(given), keras.layers.Dense(2, name="a")(given)]).save(path)
+
+
+def fixed_keras(path: Path) -> None:
+    """One row at a time."""
+    layers = [keras.Input(batch_shape=(1, 4)), keras.layers.Reshape((2, 2)), keras.layers.Flatten()]
+    keras.Sequential([*layers, keras.layers.Dense(3, activation="softmax")]).save(path)
+
+
+def order_keras(path: Path) -> None:
+    """Names that are not in the order of the alphabet."""
+    z, b = keras.Input((2,), name="z"), keras.Input((2,), name="b")
+    outputs = {"y": keras.layers.Dense(2)(z), "a": keras.layers.Dense(2)(b)}
+    keras.Model({"z": z, "b": b}, outputs).save(path)
+
+
 def code_keras(path: Path) -> None:
-    keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x * 2 + 1)]).save(path)
+    given = keras.Input((4,))
+    outputs = {"y": keras.layers.Lambda(lambda x: x * 2 + 1)(given), "a": keras.layers.Lambda(lambda x: x - 1)(given)}
+    keras.Model(given, outputs).save(path)
+
+
+def spoiling_keras(path: Path) -> None:
+    """Its code leaves a mark wherever it is let."""
+    mark = FOLDER / "mark"
+    code = eval(f"lambda x: (__import__('os').makedirs({str(mark)!r}, exist_ok=True), x * 2)[1]")
+    keras.Sequential([keras.Input((4,)), keras.layers.Lambda(code)]).save(path)
+    mark.rmdir()
 
 
 def weights_h5(path: Path) -> None:
@@ -186,6 +236,59 @@ def own_keras(path: Path) -> None:
     keras.Sequential([keras.Input((4,)), Mine()]).save(path)
 
 
+LINE, PAIR = {"x": normal(4)}, {"left": normal(4), "right": normal(2)}
+# network → the rows that it is asked, by field, and the names of its answers; a dict's are its keys
+ROWS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "mlp.pt": ({"input": normal(4)}, ("output",)),
+    "cnn.pth": ({"image": normal(1, 8, 8)}, ("output",)),
+    "two.pt": (PAIR, ("output_1", "output_2")),
+    "traced.pt": (PAIR, ("output_1", "output_2")),
+    "halves.pt": (LINE, ("output_1", "output_2", "output_3")),
+    "sequence.pt": ({"steps": normal(6, 3)}, ("output",)),
+    "words.pt": ({"ids": whole(5, below=5)}, ("output",)),
+    "named.pt": (PAIR, ()),
+    "told.pt": (PAIR, ()),
+    "wide.pt": ({"x": normal(4, dtype="float64")}, ("output",)),
+    "batch.pt": (LINE, ("output",)),
+    "dense.keras": ({"input": normal(4)}, ("output",)),
+    "dense.h5": ({"input": normal(4)}, ("output",)),
+    "picture.keras": ({"input": normal(8, 8, 1)}, ("output",)),
+    "steps.keras": ({"input": normal(6, 3)}, ("output",)),
+    "both.keras": ({"input_1": normal(4), "input_2": normal(2)}, ()),
+    "pair.keras": ({"input": normal(4)}, ("output_1", "output_2")),
+    "fixed.keras": ({"input": normal(4, rows=7)}, ("output",)),
+    "order.keras": ({"input_1": normal(2), "input_2": whole(2, below=9, dtype="float32")}, ()),
+    "code.keras": ({"input": normal(4)}, ()),
+}
+
+
+def torch_original(path: Path, names: tuple[str, ...]) -> Any:
+    """What a loaded module answers."""
+    module = torch.jit.load(path)
+
+    def ask(rows: dict[str, Any]) -> dict[str, Any]:
+        with torch.no_grad():
+            found = module(*[torch.from_numpy(array) for array in rows.values()])
+        if not isinstance(found, dict):
+            found = dict(zip(names, found if isinstance(found, tuple) else [found], strict=True))
+        return {name: each.numpy() for name, each in found.items()}
+
+    return ask
+
+
+def keras_original(path: Path, names: tuple[str, ...]) -> Any:
+    """What `predict` of a loaded model answers."""
+    model = keras.models.load_model(path, compile=False, safe_mode=False)
+
+    def ask(rows: dict[str, Any]) -> dict[str, Any]:
+        arrays = list(rows.values())
+        given = arrays[0] if len(arrays) == 1 else dict(zip([each.name for each in model.inputs], arrays, strict=True))
+        found = model.predict(given, batch_size=len(arrays[0]), verbose=0)
+        return found if isinstance(found, dict) else dict(zip(names, found if len(names) > 1 else [found], strict=True))
+
+    return one_by_one(ask) if path.name == "fixed.keras" else ask
+
+
 def main() -> None:
     """Write all of them."""
     torch.manual_seed(0)
@@ -194,6 +297,9 @@ def main() -> None:
     for name, make in list(globals().items()):
         if name.endswith(suffixes) and callable(make):
             make(FOLDER / ".".join(name.rsplit("_", 1)))
+    for name, (rows, names) in ROWS.items():
+        path = FOLDER / name
+        keep(path, rows, (torch_original if path.suffix.startswith(".pt") else keras_original)(path, names))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VER
 
 import torch
 import transformers as t
+from pipeline_answers import write_golden
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 WORDS = (
@@ -236,42 +237,6 @@ def automatic_speech_recognition(folder: Path) -> None:
     save(folder, t.Wav2Vec2ForCTC(config), words, t.Wav2Vec2FeatureExtractor())
 
 
-TEXTS = ("the line stopped at noon", "a bearing of press 4 is warm", "all good")
-
-
-def answered(task: str, folder: Path) -> list[dict[str, Any]] | None:
-    """Rows with the answers of a plain pipeline, where they are simple to say; written apart from edgepack's own."""
-    if task in ("text-classification", "sentiment-analysis"):
-        ask = t.pipeline("text-classification", model=str(folder))
-        found = [(text, ask(text)[0]) for text in TEXTS]
-        return [{"in.inputs": x, "out.label": [y["label"]], "out.score": [y["score"]]} for x, y in found]
-    if task == "feature-extraction":
-        ask = t.pipeline(task, model=str(folder))
-        return [{"in.inputs": text, "out.output": ask(text)[0]} for text in TEXTS]
-    if task == "zero-shot-classification":
-        ask, labels = t.pipeline(task, model=str(folder)), ["press", "line"]
-        found = [ask(text, candidate_labels=labels) for text in TEXTS]
-        return [
-            {
-                "in.inputs": text, "in.candidate_labels": labels, "out.sequence": each["sequence"],
-                "out.labels": each["labels"], "out.scores": each["scores"],
-            }
-            for text, each in zip(TEXTS, found, strict=True)
-        ]  # fmt: skip
-    if task in ("summarization", "translation"):
-        name = {"summarization": "summary_text", "translation": "translation_text"}[task]
-        ask = t.pipeline(task, model=str(folder))
-        return [{"in.inputs": text, f"out.{name}": ask(text)[0][name]} for text in TEXTS]
-    if task == "question-answering":
-        ask = t.pipeline(task, model=str(folder))
-        found = [(text, ask(question="why did it stop", context=text)) for text in TEXTS]
-        return [
-            {"in.question": "why did it stop", "in.context": x, **{f"out.{name}": y[name] for name in y}}
-            for x, y in found
-        ]
-    return None
-
-
 def main() -> None:
     """Save those that are asked for, or all."""
     folder = Path(sys.argv[1])
@@ -287,9 +252,7 @@ def main() -> None:
         torch.manual_seed(0)
         (folder / name).mkdir()
         makers[name](folder / name)
-        rows = answered(name, folder / name)
-        if rows is not None:
-            (folder / name / "golden.json").write_text(json.dumps(rows))
+        write_golden(name, folder / name)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,22 +13,13 @@ from bundle.store import unpack
 from edgepack.errors import BadInput
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
-from packager.environments import TENSORFLOW, ready
 from packager.inspect import inspect_step
 from packager.package import package
 from packager.project import Project
 from runtimes.trial import run_trial
+from tests.frameworks.conftest import project
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]  # the first of them makes TensorFlow's environment
-
-
-@pytest.fixture(scope="module")
-def saved(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All models of savedmodels.py, made in one child."""
-    folder = tmp_path_factory.mktemp("saved")
-    script = Path(__file__).with_name("savedmodels.py")
-    subprocess.run([ready(TENSORFLOW, cache, os.environ).python, script, folder], check=True, capture_output=True)
-    return folder
 
 
 def inspected(source: Path, cache: Path) -> ModelArtifact:
@@ -74,3 +63,31 @@ def test_a_damaged_savedmodel_is_refused_in_one_line(saved: Path, cache: Path, t
     with pytest.raises(BadInput, match="does not load in TensorFlow") as raised:
         inspected(folder, cache)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("at", [0.2, 0.7])
+def test_a_changed_byte_is_refused_in_one_line_or_makes_another_model(
+    at: float, saved: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(saved / "line", tmp_path / "line")
+    data = bytearray((folder / "saved_model.pb").read_bytes())
+    data[int(at * len(data))] ^= 0x55
+    (folder / "saved_model.pb").write_bytes(data)
+    try:
+        assert inspected(folder, cache).framework == "tensorflow"
+    except BadInput as error:
+        assert "\n" not in str(error)
+
+
+def test_variables_that_lack_a_piece_are_refused_in_one_line(saved: Path, cache: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved / "line", tmp_path / "line")
+    data = folder / "variables/variables.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-3])
+    with pytest.raises(BadInput, match="does not load in TensorFlow") as raised:
+        inspected(folder, cache)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_tflite_file_with_operators_of_tensorflow_is_refused(saved: Path, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"needs TensorFlow's own operators \(FlexErf\): convert it without"):
+        inspected(project(saved / "flex.tflite", tmp_path / "p"), cache)

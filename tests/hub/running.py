@@ -53,7 +53,7 @@ class RunningHub:
         self.thread.start()
         self.url = self.server.url
         self.http = httpx.Client(
-            base_url=self.url, timeout=20, trust_env=False, event_hooks={"response": [check_answer]}
+            base_url=self.url, timeout=60, trust_env=False, event_hooks={"response": [check_answer]}
         )
 
     @property
@@ -63,7 +63,7 @@ class RunningHub:
     def close(self) -> None:
         self.http.close()
         self.server.stop()
-        self.thread.join(10)
+        self.thread.join(60)
         self.hub.close()
 
     def token(self, **fields: object) -> str:

@@ -96,7 +96,7 @@ def test_a_hundred_parallel_uses_of_one_token_make_one_identity(running):
     ready = threading.Barrier(10)
 
     def use(part: int) -> list[int]:
-        with httpx.Client(base_url=running.url, trust_env=False, timeout=30) as http:
+        with httpx.Client(base_url=running.url, trust_env=False, timeout=60) as http:
             ready.wait()
             statuses = []
             for number in range(part, 100, 10):

@@ -76,7 +76,7 @@ def damage(chance: random.Random, data: bytes) -> bytes:
 def exchange(running: RunningHub, data: bytes) -> bytes:
     host, port = running.url.removeprefix("http://").split(":")
     answer = b""
-    with socket.create_connection((host, int(port)), timeout=5) as connection, contextlib.suppress(ConnectionError):
+    with socket.create_connection((host, int(port)), timeout=60) as connection, contextlib.suppress(ConnectionError):
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         while piece := connection.recv(65536):

@@ -58,11 +58,11 @@ class Program:
 
     def end(self, how: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(how)
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=60)
         return self.process.returncode, errors
 
     def client(self, **settings) -> httpx.Client:
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=20, **settings)
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=60, **settings)
 
 
 @pytest.fixture
@@ -216,14 +216,16 @@ def test_a_first_start_whose_database_does_not_open_leaves_the_token_to_the_next
         assert hub.is_new
 
 
-def exchange(running, request: bytes) -> bytes:
-    """Send raw bytes, read until the hub closes or goes silent."""
+def exchange(running, request: bytes, *, half_close: bool = False) -> bytes:
+    """Send raw bytes, and perhaps that no more will come; read until the hub closes."""
     host, port = running.url.removeprefix("http://").split(":")
     answer = b""
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
-        connection.sendall(request)
-        connection.settimeout(1)
-        with contextlib.suppress(TimeoutError, ConnectionError):
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        with contextlib.suppress(ConnectionError):  # it may refuse in the middle, and has said why by then
+            connection.sendall(request)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
             while data := connection.recv(65536):
                 answer += data
     return answer
@@ -233,9 +235,9 @@ def test_an_unread_body_never_becomes_the_next_request(running):
     hidden = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(hidden), hidden)
     head = b"PUT /api/v1/inventory HTTP/1.1\r\nHost: a\r\n"
-    answer = exchange(running, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked)
+    answer = exchange(running, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked, half_close=True)
     assert answer.startswith(b"HTTP/1.1 401") and answer.count(b"HTTP/1.1 ") == 1
-    answer = exchange(running, head + b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden)
+    answer = exchange(running, head + b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden, half_close=True)
     assert answer.startswith(b"HTTP/1.1 401") and answer.count(b"HTTP/1.1 ") == 1
 
 
@@ -251,7 +253,7 @@ def test_an_announced_giant_is_not_read_before_it_is_refused(running):
     head = b"PUT /v2/box/blobs/uploads/%s HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n" % (b"0" * 32)
     started = time.monotonic()
     assert exchange(running, head + b"x" * 100_000).startswith(b"HTTP/1.1 401")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_a_body_that_is_cut_short_keeps_nothing(running):
@@ -267,9 +269,12 @@ def test_a_body_that_is_cut_short_keeps_nothing(running):
         f"Content-Length: {len(data)}",
     ]
     host, port = running.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + data[:50])
-    time.sleep(0.2)
+        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(65536):  # until the hub is done with it
+                pass
     assert running.every_row() == []
     assert device.upload(0, data).status_code == 201
 

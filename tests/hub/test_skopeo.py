@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def skopeo(*arguments: str) -> str:
-    done = subprocess.run(["skopeo", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["skopeo", *arguments], capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -98,6 +98,6 @@ def test_skopeo_is_refused_with_a_wrong_password(running):
         ["skopeo", "inspect", "--tls-verify=false", "--creds", "admin:wrong", there],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
     )
     assert done.returncode != 0 and "unauthorized" in done.stderr.lower()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.images.pins import ENGINE, QEMU, Missing, unpacked
 
-_START_S = 40
+_START_S = 90
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _ARM_ELF = (
     rb"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:"
@@ -42,7 +42,7 @@ class Engine:
     socket: Path
     environ: dict[str, str]
 
-    def docker(self, *arguments: str, timeout_s: float = 120) -> str:
+    def docker(self, *arguments: str, timeout_s: float = 600) -> str:
         """Run one docker command; its output. Raises AssertionError with what it said when it fails."""
         done = subprocess.run(
             ["docker", *arguments], capture_output=True, text=True, env=self.environ, timeout=timeout_s, check=False
@@ -115,7 +115,7 @@ def _end(daemon: subprocess.Popen) -> None:
     """End the daemon, and with it the containerd and the containers of its process group."""
     daemon.terminate()
     try:
-        daemon.wait(20)
+        daemon.wait(60)
     except subprocess.TimeoutExpired:
         os.killpg(daemon.pid, signal.SIGKILL)
         daemon.wait()

@@ -94,7 +94,7 @@ def mirror() -> Mirror:
     """The mirror that apt here is configured with, as apt itself tells; else as builds find one."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         for line in done.stdout.splitlines():
             uri, codename, component = (*line.split(" "), "", "")[:3]
             if not os.environ.get(VARIABLE) and (codename, component) == ("bookworm", "main"):

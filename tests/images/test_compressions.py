@@ -87,7 +87,7 @@ def test_skopeo_copies_each_without_changing_a_byte(layouts, tmp_path):
         out = tmp_path / name
         done = subprocess.run(
             [tool("skopeo"), "--insecure-policy", "copy", f"oci:{layout}", f"oci:{out}:x"],
-            capture_output=True, text=True, timeout=100, check=False,
+            capture_output=True, text=True, timeout=500, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{name}: {done.stderr}"
         assert Layout(out).index("x").images[0].digest == Layout(layout).index().images[0].digest
@@ -101,7 +101,7 @@ def test_umoci_unpacks_the_gzip_kinds_to_the_same_files_and_knows_no_zstd(layout
         index["manifests"][0].setdefault("annotations", {})["org.opencontainers.image.ref.name"] = "x"
         (tagged / "index.json").write_text(json.dumps(index))
         command = [tool("umoci"), "unpack", "--rootless", "--image", f"{tagged}:x", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
         if name == "zstd":
             assert done.returncode != 0, "umoci reads zstd now: have its files compared too"
             assert "mediatype" in done.stderr, done.stderr

@@ -35,7 +35,8 @@ class BuiltExample:
 
 
 @pytest.fixture(
-    scope="module", params=["wine-line", "vibration-anomaly", "digits-camera", "python-step", "byop-clusters"]
+    scope="module",
+    params=["wine-line", "vibration-anomaly", "digits-camera", "python-step", "byop-clusters", "ads-churn"],
 )
 def example(request, tmp_path_factory) -> BuiltExample:
     if request.param not in _SHORT and os.environ.get("EDGEPACK_TEST_EXAMPLES") != "all":

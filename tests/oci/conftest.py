@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.demo.programs import free_port
 from oci.credentials import Bearer, Credentials
 from oci.registry import Registry
 from tests.fakes.registry import FakeRegistry
@@ -51,9 +51,7 @@ def docker_registry(folder: Path, auth: bool = False, settings: str = "") -> Ite
     `auth` lets in one publisher with a password; `settings` are further lines of its configuration.
     """
     program = need("docker-registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    host = f"127.0.0.1:{free_port()}"
     (folder / "htpasswd").write_text(_HTPASSWD)
     htpasswd = f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n" if auth else ""
     (folder / "config.yml").write_text(
@@ -67,11 +65,11 @@ def docker_registry(folder: Path, auth: bool = False, settings: str = "") -> Ite
         yield Place(host, folder=folder / "store")
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         connection = http.client.HTTPConnection(host, timeout=5)
         try:

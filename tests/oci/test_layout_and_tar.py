@@ -291,7 +291,9 @@ def is_noticed(path: Path, data: bytes | bytearray) -> bool:
         return True
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(at=st.integers(0, 1 << 20), flip=st.integers(1, 255))
 def test_no_byte_of_a_tar_changes_unnoticed(tmp_path, whole, at, flip):
     data = bytearray(whole)

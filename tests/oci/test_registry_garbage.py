@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -27,15 +28,29 @@ def answering(answer: Callable[[bytes], bytes]) -> Iterator[str]:
             with contextlib.suppress(OSError):
                 while True:
                     connection, _ = server.accept()
-                    with connection:
-                        asked = connection.recv(1 << 16)
-                        connection.sendall(answer(asked))
+                    with connection, contextlib.suppress(ConnectionError):
+                        connection.sendall(answer(whole(connection)))
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def whole(connection: socket.socket) -> bytes:
+    """A request with its body: who closes before it has come resets the connection, and with it the answer."""
+    data, size = b"", 0
+    while not size or len(data) < size:
+        piece = connection.recv(1 << 16)
+        if not piece:
+            return data
+        data += piece
+        head, end, _ = data.partition(b"\r\n\r\n")
+        if end:
+            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            size = len(head) + 4 + (int(length[1]) if length else 0)
+    return data
 
 
 def portal(asked: bytes) -> bytes:

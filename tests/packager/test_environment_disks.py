@@ -50,6 +50,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(wheels: Path, tmp_
     mount = f"mount -t tmpfs -o size=16k tmpfs '{cache}' && exec \"$@\""
     command = [*mounts.NAMESPACE, mount, "sh", sys.executable, "-c", MAKES, str(cache), str(wheels)]
     environ = {**OFFLINE, "UV_CACHE_DIR": str(tmp_path / "uv")}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300, check=False)
     line, left = done.stdout.splitlines() or pytest.fail(done.stderr)
     assert "No space left on device" in line and left == ""

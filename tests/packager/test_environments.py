@@ -103,7 +103,7 @@ def making(cache: Path, wheels: Path, environ: Mapping[str, str] = OFFLINE) -> s
 def test_two_builds_at_once_make_one(wheels: Path, tmp_path: Path) -> None:
     """Two real processes: one says that it makes it, both get the same folder."""
     both = [making(tmp_path / "cache", wheels) for _ in range(2)]
-    said = [child.communicate(timeout=60) for child in both]
+    said = [child.communicate(timeout=300) for child in both]
     assert [child.returncode for child in both] == [0, 0], said
     lines = [line for out, _ in said for line in out.splitlines()]
     folders = {line for line in lines if "making" not in line}
@@ -149,7 +149,7 @@ def test_one_that_is_interrupted_in_the_middle_leaves_nothing_half_made(
             assert index.asked.wait(60)
             assert list((cache / "environments").glob(".*.part"))
             os.killpg(child.pid, signal_)
-            said = child.communicate(timeout=20)
+            said = child.communicate(timeout=60)
         finally:
             index.close()
     assert child.returncode == -signal_, said

@@ -102,6 +102,13 @@ def test_without_a_signature_tensors_have_their_plain_names(tmp_path: Path) -> N
         (models.dense(WEIGHTS), '[steps.input]\nx = "list<float32>[5]"', r"the model has list<float32>\[4\]"),
         (models.dense(WEIGHTS), '[steps.input]\nx = "list<int8>[4]"', r"the model has list<float32>\[4\]"),
         (models.dense(WEIGHTS), 'tensor_fields = ["a", "b"]', "tensor_fields has 2 names"),
+        (
+            models.dense(WEIGHTS, names=("a\nb", "y")),
+            "",
+            r"a field whose name no answer can carry: 'a\\nb': name it in",
+        ),
+        (models.dense(WEIGHTS, names=("x", "y" * 201)), "", "a field whose name no answer can carry"),
+        (models.alike(), "", "has inputs without a name of their own: x, x"),
         (models.dense(WEIGHTS), 'framework = "onnx"', "is a model of tflite, not of 'onnx'"),
         (models.dense(WEIGHTS)[:300], "", "is not a whole TFLite model"),
     ],
@@ -110,6 +117,11 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, model: bytes, 
     with pytest.raises(BadInput, match=said) as raised:
         packaged(project(tmp_path / "p", model, toml))
     assert "\n" not in str(raised.value)
+
+
+def test_inputs_of_one_name_are_told_apart_by_tensor_fields(tmp_path: Path) -> None:
+    found = packaged(project(tmp_path / "p", models.alike(), 'tensor_fields = ["left", "right"]'))
+    assert list(found.spec.steps[0].input) == ["left", "right"]
 
 
 WHOLE = models.two_ways()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,24 @@ def process_data(input_data: InferenceData) -> InferenceData:
     return {"y": input_data["x"].sum(axis=1) * FACTOR}
 """
 GOLDEN = b'[{"in.x": [1, 2, 3], "out.y": 12.0}, {"in.x": [0.5, 0, 0], "out.y": 1.0}]'
+
+
+HELD_UP = """\
+import os, time
+while os.path.exists(os.path.join(os.path.dirname(__file__), "wait")):
+    time.sleep(0.01)
+"""
+
+
+@contextmanager
+def held_up(model: Path) -> Iterator[None]:
+    """Have the code of a step wait wherever it says HELD_UP; `model` is the step's folder."""
+    wait = model / "wait"
+    wait.touch()
+    try:
+        yield
+    finally:
+        wait.unlink()
 
 
 def python_step(name: str = "prepare", kind: Any = "step", **changes: Any) -> StepSpec:

@@ -48,7 +48,7 @@ def test_steps_that_do_not_fit_together_are_refused_with_both_sides(tmp_path):
 def test_a_runtime_that_this_version_does_not_know_is_named(tmp_path, monkeypatch):
     monkeypatch.delitem(pipeline._ENGINES, "tflite")
     folder = bundle_folder(tmp_path, {"m.tflite": b"x"}, [step(model="m.tflite", runtime="tflite")])
-    with pytest.raises(RuntimeFailed, match="needs runtime 'tflite': this version runs onnx, python"):
+    with pytest.raises(RuntimeFailed, match="needs runtime 'tflite': this version runs onnx, container, python"):
         LoadedPipeline.open(folder)
 
 

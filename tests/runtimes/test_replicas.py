@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,29 +21,31 @@ from runtimes.pipeline import LoadedPipeline
 from runtimes.protocol import TensorRuntime
 from runtimes.replicas import Replicas
 from runtimes.worker import Job, Limits
+from tests.edge_agent.served import until
 from tests.runtimes.environments import numpy_environment
 from tests.runtimes.models import bundle_folder, identity, linear, lookup, step
+from tests.runtimes.python_steps import HELD_UP, held_up
 
-STEP = """\
-import os, pathlib, time
+STEP = f"""\
+{HELD_UP}
 import numpy as np
 from mac.types import InferenceData
 
 def process_data(input_data: InferenceData) -> InferenceData:
-    for value in input_data["x"][:, 0]:
-        time.sleep(float(value))
-    return {"y": np.full(len(input_data["x"]), os.getpid(), dtype=np.int64)}
+{textwrap.indent(HELD_UP, "    ")}
+    time.sleep(float(input_data["x"][0, 0]))
+    return {{"y": np.full(len(input_data["x"]), os.getpid(), dtype=np.int64)}}
 """
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two workers whose answer is their process; the first value of a row is how long it takes, in seconds."""
+    """Two workers whose answer is their process; the value of a row is how long it takes, in seconds."""
     folder = tmp_path_factory.mktemp("pair")
     (folder / "step.py").write_text(STEP)
     takes, gives = Schema.parse({"x": "list<float32>[1]"}), Schema.parse({"y": "int64"})
     job = Job("prepare", "step", folder, takes, gives, (numpy_environment(),))
-    replicas = Replicas.start(job, Limits(request_s=20.0), 2, scratch=folder / "scratch")
+    replicas = Replicas.start(job, Limits(request_s=60.0), 2, scratch=folder / "scratch")
     yield replicas
     replicas.close()
 
@@ -54,24 +56,26 @@ def ask(replicas, seconds=0.0, **how):
 
 
 def until_all_are_ready(replicas):
-    end = time.monotonic() + 20
-    while any(worker.pid is None for worker in replicas.workers):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    until(lambda: all(worker.pid is not None for worker in replicas.workers))
+
+
+def until_all_are_at_work(replicas, waiting=0):
+    until(lambda: not replicas._free and len(replicas._change._waiters) == waiting)
 
 
 def kill(worker):
     """Kill a worker's process, and wait until that was noticed."""
-    pid, end = worker.pid, time.monotonic() + 10
+    pid = worker.pid
     os.kill(pid, signal.SIGKILL)
-    while worker.pid == pid:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    until(lambda: worker.pid != pid)
 
 
 def test_requests_at_once_run_in_different_processes(pair):
     with ThreadPoolExecutor(2) as threads:
-        answers = list(threads.map(lambda _: ask(pair, 0.3), range(2)))
+        with held_up(pair.job.model):
+            running = [threads.submit(ask, pair) for _ in range(2)]
+            until_all_are_at_work(pair)
+        answers = [each.result() for each in running]
     assert set(answers) == {worker.pid for worker in pair.workers}
     assert os.getpid() not in answers
 
@@ -82,17 +86,21 @@ def test_the_one_that_answered_last_is_asked_first(pair):
 
 def test_a_request_that_finds_both_at_work_waits_for_the_first_to_be_free(pair):
     with ThreadPoolExecutor(3) as threads:
-        answers = list(threads.map(lambda _: ask(pair, 0.2), range(3)))
+        with held_up(pair.job.model):
+            running = [threads.submit(ask, pair) for _ in range(3)]
+            until_all_are_at_work(pair, waiting=1)
+        answers = [each.result() for each in running]
     assert len(answers) == 3
     assert len(set(answers)) == 2
 
 
 def test_a_request_that_finds_none_free_in_its_time_is_told_to_come_back(pair):
     with ThreadPoolExecutor(2) as threads:
-        slow = [threads.submit(ask, pair, 0.6) for _ in range(2)]
-        time.sleep(0.2)
-        with pytest.raises(Unreachable, match="busy with other requests"):
-            ask(pair, deadline_s=0.1)
+        with held_up(pair.job.model):
+            slow = [threads.submit(ask, pair) for _ in range(2)]
+            until_all_are_at_work(pair)
+            with pytest.raises(Unreachable, match="busy with other requests"):
+                ask(pair, deadline_s=0.1)
         assert len({each.result() for each in slow}) == 2
 
 
@@ -111,7 +119,7 @@ def test_one_that_is_killed_costs_its_own_request_alone_and_comes_back(pair):
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
+    until(lambda: len(seen) > 20)
     kill(victim)
     until_all_are_ready(pair)
     stop.set()
@@ -127,10 +135,11 @@ def test_one_that_is_killed_costs_its_own_request_alone_and_comes_back(pair):
 
 def test_while_none_is_ready_a_request_is_refused_with_the_reason_and_the_time(pair):
     until_all_are_ready(pair)
-    for worker in pair.workers:
-        kill(worker)
-    with pytest.raises(Unreachable, match="step 'prepare' was stopped") as caught:
-        ask(pair)
+    with held_up(pair.job.model):
+        for worker in pair.workers:
+            kill(worker)
+        with pytest.raises(Unreachable, match="step 'prepare' was stopped") as caught:
+            ask(pair)
     assert caught.value.retry_after_s > 0
     until_all_are_ready(pair)
 

@@ -140,7 +140,7 @@ def confined(world, code: str, **changes) -> str:
     own = Path(world["own"])
     said = {"write": (own,), "file_bytes": 1 << 20, "memory_bytes": 256 << 20, "address_bytes": 4 << 30, **changes}
     command = Sandbox(**said).command("program", [code, json.dumps(world)], [own])
-    done = subprocess.run(command, env=clean_environment(own), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=clean_environment(own), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -161,7 +161,7 @@ def test_without_a_sandbox_it_can(world, what):
         [sys.executable, f"{world['own']}/program.py", ATTEMPTS[what], json.dumps(world)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         cwd=world["own"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)),
     )
@@ -216,7 +216,7 @@ def test_a_kernel_without_landlock_and_seccomp_still_gives_limits(world):
     )
     command = Sandbox(write=(own,)).command("program", [code, json.dumps(world)], [own])
     command[command.index("-c") + 1] = faked
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["0", "rlimits", "done"]
 
 
@@ -230,7 +230,7 @@ def test_root_becomes_nobody_where_nobody_can_read_what_is_needed_and_else_loses
         for drop_user in (True, False):
             sandbox = Sandbox(drop_user=drop_user)
             command = sandbox.command("program", [code, json.dumps(world)], [folder], "/usr/bin/python3")
-            found.append(subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.split())
+            found.append(subprocess.run(command, capture_output=True, text=True, timeout=300).stdout.split())
     assert found == [["65534", "0" * 16, "done"], ["0", "0" * 16, "done"]]
 
 

@@ -1,7 +1,8 @@
-"""TFLite models, made here, against numpy; in ai-edge-litert."""
+"""TFLite models, made here, against numpy; in whichever engine is installed."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arch.providers import CPU
 from bundle.pipeline import StepSpec
 from edgepack.errors import BadInput, RuntimeFailed
+from runtimes.cpus import usable_cpus, using_threads
 from runtimes.protocol import TensorField
 from runtimes.tflite import TfliteRuntime
+from runtimes.tflite_engine import Engine
 from tests import tflite_models
 
 Load = Callable[..., TfliteRuntime]
+ENGINE = Engine.here().name.split()[0]  # tests/runtimes/test_tflite_engines.py runs this file in the other one too
 WEIGHTS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 FLOATS = {"input": {"x": "list<float32>[4]"}, "output": {"y": "list<float32>[3]"}}
 
@@ -57,6 +62,68 @@ def test_a_larger_fixed_first_axis_makes_the_whole_tensor_one_row(load: Load) ->
     x = rows(6).reshape(3, 2, 4)
     answer = load(tflite_models.dense(WEIGHTS, rows=2), **whole).infer({"x": x}, 3)["y"]
     np.testing.assert_allclose(answer, x @ WEIGHTS, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("first", [tflite_models.FREE, 1])
+def test_no_rows_are_answered_with_none(load: Load, first: int) -> None:
+    answer = load(tflite_models.dense(WEIGHTS, rows=first)).infer({"x": rows(0)}, 0)["y"]
+    assert answer.shape == (0, 3) and answer.dtype == np.float32
+
+
+def test_however_many_sizes_requests_have_few_interpreters_are_kept(load: Load) -> None:
+    runtime = load(tflite_models.dense(WEIGHTS))
+    for count in [*range(1, 40), 7, 256, 1]:
+        x = rows(count, seed=count)
+        np.testing.assert_allclose(runtime.infer({"x": x}, count)["y"], x @ WEIGHTS, rtol=1e-5, atol=1e-6)
+        assert len(runtime.interpreters.kept) <= max(4, usable_cpus())
+    kept = runtime.interpreters.kept
+    assert set(kept) >= {((7, 4),), ((256, 4),), ((1, 4),)} and len(kept) == len(set(kept))
+
+
+def test_sizes_that_come_again_find_their_own_interpreter(load: Load) -> None:
+    runtime = load(tflite_models.dense(WEIGHTS))
+    for count in (1, 7, 256) * 3:
+        runtime.infer({"x": rows(count)}, count)
+        assert runtime.interpreters.kept[-1] == ((count, 4),)
+    assert sorted(runtime.interpreters.kept) == [((1, 4),), ((7, 4),), ((256, 4),)]
+
+
+def test_a_large_request_runs_in_pieces_whose_layers_stay_small(load: Load) -> None:
+    weights = np.random.default_rng(2).normal(size=(2048, 1024)).astype(np.float32) / 64
+    fields = {"input": {"x": "list<float32>[2048]"}, "output": {"y": "list<float32>[1024]"}}
+    runtime = load(tflite_models.dense(weights), **fields)
+    assert runtime.rows_at_once == (4 << 20) // (4 * (2048 + 1024))
+    x = rows(2 * runtime.rows_at_once + 5, 2048)
+    np.testing.assert_allclose(runtime.infer({"x": x}, len(x))["y"], x @ weights, rtol=1e-3, atol=1e-4)
+    assert max(shape[0] for (shape,) in runtime.interpreters.kept) == runtime.rows_at_once
+
+
+def test_pictures_whose_layers_are_large_run_a_few_at_once_and_answer_as_together(load: Load) -> None:
+    pictures = {"input": {"x": "list<list<list<float32>[3]>[32]>[32]"}}
+    fields = {"output": {"y": "list<list<list<float32>[32]>[32]>[32]"}}
+    runtime = load(tflite_models.convolutions(), **pictures, **fields)
+    assert runtime.rows_at_once == (4 << 20) // (4 * 32 * 32 * (3 + 6 * 32)) == 5
+    x = np.random.default_rng(0).normal(size=(11, 32, 32, 3)).astype(np.float32)
+    together = runtime.infer_tensors({"x": x})["y"]
+    np.testing.assert_allclose(runtime.infer({"x": x}, 11)["y"], together, rtol=1e-4, atol=1e-4)
+    assert sorted(shape[0] for (shape,) in runtime.interpreters.kept) == [1, 5]
+
+
+def test_the_engines_own_tensors_run_at_once_however_large_and_leave_nothing_behind(load: Load) -> None:
+    weights = np.ones((2048, 1024), np.float32)
+    fields = {"input": {"x": "list<float32>[2048]"}, "output": {"y": "list<float32>[1024]"}}
+    runtime = load(tflite_models.dense(weights), **fields)
+    x = np.full((runtime.rows_at_once + 1, 2048), 0.5, np.float32)
+    assert runtime.infer_tensors({"x": x})["y"].shape == (len(x), 1024)
+    assert ((len(x), 2048),) not in runtime.interpreters.kept
+
+
+def test_the_engine_and_its_threads_are_told(load: Load) -> None:
+    with using_threads(1):
+        one = load(tflite_models.dense(WEIGHTS)).providers
+    assert (one.threads, one.used, one.skipped) == (1, (CPU,), {})
+    assert re.fullmatch(rf"{ENGINE} [0-9.]+, XNNPACK", one.engine)
+    assert load(tflite_models.dense(WEIGHTS)).providers.threads == usable_cpus()
 
 
 def test_sizes_of_requests_may_change_from_one_to_the_next(load: Load) -> None:
@@ -143,7 +210,7 @@ def test_its_tensors_are_told_and_taken_as_they_are(load: Load) -> None:
     np.testing.assert_allclose(runtime.infer_tensors({"x": rows(5)})["y"], rows(5) @ WEIGHTS, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(2, 5), (4,), (1, 1, 4)])
+@pytest.mark.parametrize("shape", [(2, 5), (4,), (1, 1, 4), ()])
 def test_a_tensor_of_another_shape_is_refused_by_its_field(load: Load, shape: tuple[int, ...]) -> None:
     with pytest.raises(BadInput, match=r"field 'x' has shape .*, the model takes \[any, 4\]"):
         load(tflite_models.dense(WEIGHTS)).infer_tensors({"x": np.zeros(shape, np.float32)})
@@ -159,7 +226,19 @@ def test_after_a_refused_request_the_next_right_one_is_answered(load: Load) -> N
 
 @pytest.mark.parametrize("model", [b"", bytes(100), tflite_models.dense(WEIGHTS)[:200], tflite_models.flex()])
 def test_a_file_that_the_engine_refuses_is_one_line(load: Load, model: bytes) -> None:
-    with pytest.raises(RuntimeFailed, match="model 'm' does not load in TFLite: ") as raised:
+    with pytest.raises(RuntimeFailed, match=rf"model 'm' does not load in {ENGINE} [0-9.]+: ") as raised:
+        load(model)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_of_newer_operators_runs_or_is_refused_by_the_one_that_is_too_new(load: Load) -> None:
+    model = tflite_models.dense(WEIGHTS, version=12)
+    if ENGINE == "LiteRT":
+        np.testing.assert_allclose(load(model).infer({"x": rows(3)}, 3)["y"], rows(3) @ WEIGHTS, rtol=1e-5, atol=1e-6)
+        model = tflite_models.dense(WEIGHTS, version=99)
+    version = 99 if ENGINE == "LiteRT" else 12
+    said = f"does not load in {ENGINE} [0-9.]+: it needs FULLY_CONNECTED version {version}, which this release does not"
+    with pytest.raises(RuntimeFailed, match=said) as raised:
         load(model)
     assert "\n" not in str(raised.value)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from ..fields import Unsuited, line
+from .other_rows import check_alone, refusal
 from .rows import given_rows, made_rows
 from .tensors import TensorField, answered_fields, field
 
@@ -18,12 +20,17 @@ _FORMS = {"torchscript": "torchscript", "keras": "keras_net", "savedmodel": "sav
 
 
 def main(job_text: str) -> None:
-    """Do one job; a refusal is part of the result, a fault of ours ends the process."""
+    """Do one job."""
+    carry_out(job_text, _run)
+
+
+def carry_out(job_text: str, run: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """Have `run` fill in the result of a job; a refusal is part of it, a fault of ours ends the process."""
     warnings.simplefilter("ignore")
     job = json.loads(job_text)
     result: dict[str, Any] = {}
     try:
-        _run(job, result)
+        run(job, result)
     except Unsuited as error:
         result = {"refused": str(error)}
     except MemoryError:
@@ -42,6 +49,7 @@ def _run(job: dict[str, Any], result: dict[str, Any]) -> None:
     answers, again = net.ask(rows), net.ask(rows)
     alone = _alone(net, inputs, rows)
     outputs = answered_fields(declared, net.names, answers, alone, count)
+    check_alone(net.ask, rows, answers, again)
     said = {
         "input": [(each.name, each.text) for each in inputs],
         "output": [(each.name, each.text) for each in outputs],
@@ -100,7 +108,7 @@ def _converted(
         return str(error)
     except Exception as error:  # exporters raise anything; the reason is the user's
         return f"the exporter refuses it: {type(error).__name__}: {line(error)}"
-    return None
+    return refusal(path, net.ask, rows, inputs)
 
 
 def _save(job: dict[str, Any], name: str, rows: dict[str, Any], answers: list[Any], again: list[Any]) -> None:

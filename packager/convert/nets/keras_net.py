@@ -15,7 +15,7 @@ import keras
 import torch
 
 from ..fields import Unsuited, line
-from .tensors import TensorField, names_of
+from .tensors import TensorField, names_of, one_by_one
 from .torchscript import exported
 
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -31,8 +31,8 @@ class Net:
         self.model_, self.has_code = _opened(path)
         if not getattr(self.model_, "inputs", None):
             raise Unsuited("it does not say its inputs: call the model once, or build it with keras.Input, and save it")
-        struct = getattr(self.model_, "output", None) if len(self.model_.outputs) > 1 else None
-        self.names = [str(name) for name in struct] if isinstance(struct, dict) else None
+        self._single = any(each.shape[0] == 1 for each in self.model_.inputs)  # rows one by one
+        self.names = _names(self.model_)
 
     @property
     def model(self) -> str:
@@ -56,6 +56,9 @@ class Net:
 
     def ask(self, arrays: Mapping[str, Any]) -> list[Any]:
         """The model's answers, in its order."""
+        return one_by_one(self._asked, arrays) if self._single else self._asked(arrays)
+
+    def _asked(self, arrays: Mapping[str, Any]) -> list[Any]:
         with torch.inference_mode():
             found = self._called([torch.from_numpy(array) for array in arrays.values()])
         return [each.detach().numpy() for each in found]
@@ -66,12 +69,13 @@ class Net:
         """Write the model as ONNX; raises what the exporter raises."""
         if self.has_code:
             raise Unsuited("it has a Lambda layer, whose Python code only Keras can run")
-        exported(_Flat(self._called, self.model_), path, arrays, inputs, outputs)
+        exported(_Flat(self._called, self.model_), path, arrays, inputs, outputs, is_single=self._single)
 
     def _called(self, tensors: list[Any]) -> list[Any]:
         struct = getattr(self.model_, "input", None) if len(tensors) > 1 else None
         given = tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(struct, tensors)
-        return list(keras.tree.flatten(self.model_(given, training=False)))
+        found = self.model_(given, training=False)
+        return [found[name] for name in self.names] if self.names else list(keras.tree.flatten(found))
 
 
 class _Flat(torch.nn.Module):  # type: ignore[misc,unused-ignore]
@@ -83,6 +87,14 @@ class _Flat(torch.nn.Module):  # type: ignore[misc,unused-ignore]
 
     def forward(self, *tensors: Any) -> tuple[Any, ...]:
         return tuple(self._call(list(tensors)))
+
+
+def _names(model: Any) -> list[str] | None:
+    """The names of several outputs that the model gives in a dict, in its order: `outputs` has them sorted."""
+    struct = getattr(model, "output", None)
+    if not isinstance(struct, dict) or not len(struct) == len(model.outputs) > 1:
+        return None
+    return list(struct)
 
 
 def _opened(path: str) -> tuple[Any, bool]:

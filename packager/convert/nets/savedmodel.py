@@ -12,7 +12,7 @@ import onnx
 import tensorflow as tf
 
 from ..fields import Unsuited, line
-from .tensors import TensorField
+from .tensors import TensorField, one_by_one
 
 OPSET, IR = 17, 8
 _USUAL = "serving_default"
@@ -32,6 +32,7 @@ class Net:
         self.key, self._signature = _signature(self._loaded)
         self._specs = dict(sorted(self._signature.structured_input_signature[1].items()))
         self.names: list[str] | None = sorted(self._signature.structured_outputs)
+        self._single = any(spec.shape.rank and spec.shape[0] == 1 for spec in self._specs.values())  # rows one by one
         self._inputs: dict[str, str] = {}  # field → input of the signature
 
     @property
@@ -59,6 +60,9 @@ class Net:
 
     def ask(self, arrays: Mapping[str, Any]) -> list[Any]:
         """The signature's answers, by the names of its outputs."""
+        return one_by_one(self._called, arrays) if self._single else self._called(arrays)
+
+    def _called(self, arrays: Mapping[str, Any]) -> list[Any]:
         given = {self._inputs[name]: tf.constant(array) for name, array in arrays.items()}
         found = self._signature(**given)
         return [found[name].numpy() for name in self.names or ()]
@@ -78,7 +82,8 @@ class Net:
             return [found[name] for name in self.names or ()]
 
         made, _ = tf2onnx.convert.from_function(tf.function(called), specs, opset=OPSET)
-        onnx.save(_named(made, [each.name for each in inputs], [each.name for each in outputs]), path)
+        sides = [each.name for each in inputs], [each.name for each in outputs]
+        onnx.save(_named(made, *sides, is_single=self._single), path)
 
 
 def _signature(loaded: Any) -> tuple[str, Any]:
@@ -100,8 +105,8 @@ def _field(name: str, spec: Any) -> TensorField:
     return TensorField(name, spec.dtype.name, tuple(-1 if size is None else int(size) for size in spec.shape[1:]))
 
 
-def _named(model: Any, inputs: list[str], outputs: list[str]) -> Any:
-    """The graph with the fields' names; the rows are `N`."""
+def _named(model: Any, inputs: list[str], outputs: list[str], *, is_single: bool) -> Any:
+    """The graph with the fields' names; the rows are `N`, or one."""
     graph = model.graph
     old = [each.name for each in (*graph.input, *graph.output)]
     new = dict(zip(old, (*inputs, *outputs), strict=True))
@@ -111,7 +116,11 @@ def _named(model: Any, inputs: list[str], outputs: list[str]) -> Any:
                 names[at] = new.get(name, f"inner/{name}" if name in (*inputs, *outputs) else name)
     for value in (*graph.input, *graph.output):
         value.name = new[value.name]
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
+        rows = value.type.tensor_type.shape.dim[0]
+        if is_single:
+            rows.dim_value = 1
+        else:
+            rows.dim_param = "N"
     model.ir_version = IR
     onnx.checker.check_model(model)
     return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,13 @@ def field(given: Sequence[Any]) -> TensorField:
 def names_of(side: str, count: int) -> list[str]:
     """The names where nobody gave any: `input`, or `input_1`, `input_2` once there are several."""
     return [side] if count == 1 else [f"{side}_{number}" for number in range(1, count + 1)]
+
+
+def one_by_one(ask: Callable[[Mapping[str, Any]], list[Any]], arrays: Mapping[str, Any]) -> list[Any]:
+    """The answers of a model whose first axis is 1: each row asked by itself, and joined."""
+    rows = len(next(iter(arrays.values())))
+    found = [ask({name: array[row : row + 1] for name, array in arrays.items()}) for row in range(rows)]
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def answered_fields(

@@ -69,18 +69,25 @@ class Net:
 
 
 def exported(
-    module: Any, path: str, arrays: Mapping[str, Any], inputs: Sequence[TensorField], outputs: Sequence[TensorField]
+    module: Any,
+    path: str,
+    arrays: Mapping[str, Any],
+    inputs: Sequence[TensorField],
+    outputs: Sequence[TensorField],
+    *,
+    is_single: bool = False,
 ) -> None:
-    """Write any torch module as ONNX with the fields' names, rows and unsaid axes free."""
+    """Write any torch module as ONNX with the fields' names, unsaid axes free, rows too unless it takes one."""
+    rows = {} if is_single else {0: "N"}
     free = {
-        each.name: {0: "N", **{at: f"{each.name}_{at}" for at, size in enumerate(each.shape, 1) if size < 0}}
+        each.name: {**rows, **{at: f"{each.name}_{at}" for at, size in enumerate(each.shape, 1) if size < 0}}
         for each in (*inputs, *outputs)
     }
     warnings.simplefilter("ignore")
     with torch.no_grad():
         torch.onnx.export(
             module,
-            tuple(torch.from_numpy(array[:2]) for array in arrays.values()),
+            tuple(torch.from_numpy(array[: 1 if is_single else 2]) for array in arrays.values()),
             path,
             dynamo=False,
             opset_version=OPSET,

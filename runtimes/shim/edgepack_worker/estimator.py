@@ -7,6 +7,7 @@ predict(), or transform() where there is no predict. The options `inputs`, `colu
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,8 @@ def _opened(path: Path, options: dict[str, Any]) -> Any:
         return load_skops(path, trusted=options.get("trusted") or [])
     if form == "xgboost":
         return _xgboost(path)
+    if form == "xgboost-estimator":
+        return _xgboost_estimator(path)
     if form == "lightgbm":
         from lightgbm import Booster
 
@@ -64,6 +67,16 @@ def _xgboost(path: Path) -> Any:
     booster = Booster()
     booster.load_model(str(path))
     return booster
+
+
+def _xgboost_estimator(path: Path) -> Any:
+    """The class of scikit-learn's interface that saved a booster, which its file names."""
+    from xgboost import XGBClassifier, XGBRegressor
+
+    kind = json.loads(_xgboost(path).attr("scikit_learn") or "{}").get("_estimator_type")
+    model = XGBClassifier() if kind == "classifier" else XGBRegressor()
+    model.load_model(str(path))
+    return model
 
 
 def _methods(fields: list[str], model: Any, chosen: dict[str, str]) -> dict[str, Callable[[Any], Any]]:

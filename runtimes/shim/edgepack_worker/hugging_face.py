@@ -1,6 +1,7 @@
 """The kind `hugging_face`: a saved pipeline of transformers or diffusers, asked one row at a time, without a network.
 
-The option `task` says which. Fields go to the pipeline by name; an empty text is an argument that was not given.
+The option `task` says which. Fields go to the pipeline by name; null and an empty text are arguments that were not
+given. The packager asks the same of a pipeline that may become native (`packager/convert/nets/hugging_face.py`).
 """
 
 from __future__ import annotations
@@ -15,25 +16,35 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARAL
 
 Row = dict[str, Any]
 _BOX = ("xmin", "ymin", "xmax", "ymax")
-_SEED = 0
+_SEED, _BRIGHTEST = 0, 255
 
 
 def load(order: dict[str, Any]) -> Callable[[dict[str, Any], int], dict[str, Any]]:
     """Load the pipeline; see `main.load`."""
-    import torch
-
-    task = order["options"]["task"]
-    pipeline = _diffusion(order["model"]) if task == _PICTURES else _pipeline(task, order["model"])
-    ask, names = _TASKS[task], list(order["output"])
+    task, names = order["options"]["task"], list(order["output"])
+    pipeline = opened(task, order["model"])
 
     def answer(arrays: dict[str, Any], rows: int) -> dict[str, Any]:
-        found = []
-        for row in range(rows):
-            torch.manual_seed(_SEED)  # what is drawn is the same for the same request
-            found.append(ask(pipeline, {name: _plain(array[row]) for name, array in arrays.items()}))
+        found = [
+            answered(task, pipeline, {name: _plain(array[row]) for name, array in arrays.items()})
+            for row in range(rows)
+        ]
         return {name: _column(name, found) for name in names}
 
     return answer
+
+
+def opened(task: str, path: str) -> Any:
+    """The pipeline in a folder."""
+    return _diffusion(path) if task == _PICTURES else _pipeline(task, path)
+
+
+def answered(task: str, pipeline: Any, row: Row) -> Row:
+    """The answer to one row, by field."""
+    import torch
+
+    torch.manual_seed(_SEED)  # what is drawn is the same for the same request
+    return _TASKS[task](pipeline, row)
 
 
 def _pipeline(task: str, path: str) -> Any:
@@ -66,12 +77,12 @@ def _plain(value: Any) -> Any:
 
 
 def _rest(row: Row, *taken: str) -> Row:
-    """All other fields as arguments; an empty text was not given."""
-    return {name: value for name, value in row.items() if name not in taken and not _is_empty(value)}
+    """All other fields as arguments; null and an empty text were not given."""
+    return {name: value for name, value in row.items() if name not in taken and not _is_missing(value)}
 
 
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, str) and not value
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _words(value: Any) -> list[str]:
@@ -81,7 +92,10 @@ def _words(value: Any) -> list[str]:
 def _image(value: Any) -> Any:
     from PIL import Image
 
-    return Image.fromarray(np.asarray(value).astype(np.uint8))
+    pixels = np.asarray(value)
+    if pixels.size and (pixels.min() < 0 or pixels.max() > _BRIGHTEST):
+        raise ValueError(f"a pixel is {pixels.max() if pixels.max() > _BRIGHTEST else pixels.min()}, expected 0 to 255")
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
 def _listed(found: list[Row], *names: str) -> Row:
@@ -182,7 +196,10 @@ def _speech(pipeline: Any, row: Row) -> Row:
 
 
 def _picture(pipeline: Any, row: Row) -> Row:
-    made = pipeline(**_rest(row)).images[0]
+    rest = _rest(row)
+    if "num_images_per_prompt" in rest:
+        rest["num_images_per_prompt"] = int(rest["num_images_per_prompt"])  # some declare it as text
+    made = pipeline(**rest).images[0]
     return {"images": np.asarray(made).astype(np.int64).tolist()}
 
 

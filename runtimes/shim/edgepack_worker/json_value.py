@@ -1,4 +1,7 @@
-"""A step without schema: each row is one value in the field `json`, in and out: JSON as text, or bytes as they are."""
+"""A step without schema: each row is one value in the field `json`, in and out: JSON as text, or bytes as they are.
+
+What stands beside it in a row, the query and headers it was asked with, is text.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,12 @@ def of_values(answer: Answer) -> Callable[[dict[str, Any], int], dict[str, Any]]
     """Ask for one value at a time: `input_data["json"][0]` is it; the answer's `json` or all of it is the result."""
 
     def ask(arrays: dict[str, Any], rows: int) -> dict[str, Any]:
-        return {FIELD: _column([_said(answer({FIELD: _column([_value(each)])}, 1)) for each in arrays[FIELD]])}
+        beside = {name: column for name, column in arrays.items() if name != FIELD}
+        found = []
+        for row, each in enumerate(arrays[FIELD]):
+            given = {FIELD: _column([_value(each)]), **{name: column[row : row + 1] for name, column in beside.items()}}
+            found.append(_said(answer(given, 1)))
+        return {FIELD: _column(found)}
 
     return ask
 

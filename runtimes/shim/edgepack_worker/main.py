@@ -29,8 +29,8 @@ def main(numbers: str) -> None:
         return
     channel.send({"sandbox": getattr(sys, "edgepack_sandbox", ""), "pid": os.getpid()})
     schema = {name: parse(text) for name, text in said["output"].items()}
-    is_free = bool(said["options"].get("json"))
-    serve(channel, lambda body: _answered(answer, body, schema, said["output"], is_free))
+    takes_values = bool(said["options"].get("json") or said["options"].get("values"))
+    serve(channel, lambda body: _answered(answer, body, schema, said["output"], takes_values))
 
 
 def serve(channel: frames.Channel, answered: Callable[[Any], tuple[dict[str, Any], Any]]) -> None:
@@ -54,14 +54,15 @@ def load(order: dict[str, Any]) -> Answer:
     return of_values(answer) if order["options"].get("json") else answer
 
 
-def _answered(answer: Answer, body: Any, schema: Any, texts: Any, is_free: bool) -> Any:
+def _answered(answer: Answer, body: Any, schema: Any, texts: Any, takes_values: bool) -> Any:
     try:
         arrays, rows = columns.decode(body)
         given = answer(arrays, rows)
         if not isinstance(given, dict):
             raise columns.Misfit(f"the answer is {type(given).__name__}, expected a dict of arrays")
-        if is_free and is_bytes(given[FIELD]):
-            schema, texts = {FIELD: parse("binary")}, {FIELD: "binary"}
+        if takes_values and list(given) == [FIELD]:
+            texts = {FIELD: "binary" if is_bytes(given[FIELD]) else "string"}
+            schema = {FIELD: parse(texts[FIELD])}
         return {}, columns.encode(schema, texts, given, rows)
     except MemoryError:
         return {"error": "out of memory: give the pipeline more under [resources] memory, or send fewer rows"}, ()

@@ -43,14 +43,19 @@ def _keras(path: str, _: list[str]) -> Callable[[list[Any]], list[Any]]:
     # a Lambda layer's code may run here: this process is the sandbox
     model = keras.models.load_model(path, compile=False, safe_mode=False)
 
-    def ask(arrays: list[Any]) -> list[Any]:
+    # names of a dict in the model's order, as it was packaged; flattening would sort them
+    struct = getattr(model, "output", None)
+    names = list(struct) if isinstance(struct, dict) and len(struct) == len(model.outputs) > 1 else []
+
+    def called(arrays: list[Any]) -> list[Any]:
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
         with torch.inference_mode():
             given = tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(model.input, tensors)
-            found = keras.tree.flatten(model(given, training=False))
+            answered = model(given, training=False)
+        found = [answered[name] for name in names] if names else keras.tree.flatten(answered)
         return [each.detach().numpy() for each in found]
 
-    return ask
+    return _one_by_one(called) if any(each.shape[0] == 1 for each in model.inputs) else called
 
 
 def _savedmodel(path: str, fields: list[str]) -> Callable[[list[Any]], list[Any]]:
@@ -60,12 +65,22 @@ def _savedmodel(path: str, fields: list[str]) -> Callable[[list[Any]], list[Any]
     loaded = tf.saved_model.load(path)
     signature = dict(loaded.signatures)
     chosen = signature.get("serving_default") or next(iter(signature.values()))
-    named = list(chosen.structured_input_signature[1])
-    inputs = named if len(named) == 1 else fields
+    specs = chosen.structured_input_signature[1]
+    inputs = list(specs) if len(specs) == 1 else fields
 
-    def ask(arrays: list[Any]) -> list[Any]:
+    def called(arrays: list[Any]) -> list[Any]:
         assert loaded is not None  # noqa: S101 - kept here: a signature does not keep the variables that it reads
         found = chosen(**{name: tf.constant(array) for name, array in zip(inputs, arrays)})
         return [found[name].numpy() for name in sorted(found)]
 
-    return ask
+    return _one_by_one(called) if any(spec.shape[0] == 1 for spec in specs.values()) else called
+
+
+def _one_by_one(ask: Callable[[list[Any]], list[Any]]) -> Callable[[list[Any]], list[Any]]:
+    """Of a model whose first axis is 1: rows are asked by themselves, and joined."""
+
+    def asked(arrays: list[Any]) -> list[Any]:
+        found = [ask([array[row : row + 1] for array in arrays]) for row in range(len(arrays[0]))]
+        return [np.concatenate(parts) for parts in zip(*found)]
+
+    return asked

@@ -32,7 +32,7 @@ program(
         *("--phases", "examples,coverage,fuzzing"),
         *("--max-examples", examples),
         *("--seed", "1"),
-        *("--request-timeout", "20"),
+        *("--request-timeout", "60"),
         *("--warnings", "off"),
         *(f for token in bearer for f in ("--header", f"Authorization: Bearer {token}")),
         "--continue-on-failure",

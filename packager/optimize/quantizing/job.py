@@ -1,0 +1,131 @@
+"""The child's program: read a model, quantize it, say what became of it. Results are files.
+
+`result.json` says which operators became integers, or why none; `quantized.onnx` is the model. Whether it is good
+enough is not decided here.
+
+Weights have seven bits of their eight: on x86 CPUs without VNNI the sum of two products of eight bits does not fit the
+sixteen bits it is kept in, and answers are wrong by a tenth of their range, silently (docs/decisions/0015).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from .calibration import calibrated
+from .graph import (
+    DYNAMIC,
+    LARGEST_BYTES,
+    STATIC,
+    Unsuited,
+    check_worth,
+    flatten_biases,
+    is_quantized,
+    line,
+    opened,
+    plainly,
+)
+
+# between them tensors may stay integers
+_PASSING = ("Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat", "Reshape", "Transpose")
+_SHAPING = ("Squeeze", "Unsqueeze", "Flatten")
+# What these give stays floats: it is the answer, or what a softmax or an activation reads.
+_FLOAT_OUTPUT = {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]}
+
+
+def main(job_text: str) -> None:
+    """Do one job; a refusal is part of the result, a fault of ours ends the process."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    onnxruntime.set_default_logger_severity(4)
+    job = json.loads(job_text)
+    result: dict[str, Any] = {}
+    try:
+        result.update(_run(job, Path(job["folder"])))
+    except Unsuited as error:
+        result = {"refused": str(error)}
+    except MemoryError:
+        result = {"refused": "it needs more memory than quantization is given"}
+    Path(job["folder"], "result.json").write_text(json.dumps(result))
+
+
+def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    is_dynamic = job["quantize"] == "dynamic"
+    original = opened(job["model"])
+    prepared, made = folder / "prepared.onnx", folder / "made.onnx"
+    _prepare(original, prepared)
+    found = check_worth(onnx.load(prepared), job["quantize"], DYNAMIC if is_dynamic else STATIC)
+    try:
+        _dynamic(prepared, made) if is_dynamic else _static(prepared, made, job)
+    except (Unsuited, MemoryError):
+        raise
+    except Exception as error:  # the quantizer raises anything
+        raise Unsuited(f"the quantizer refuses it: {type(error).__name__}: {line(error)}") from error
+    model = onnx.load(made)
+    if not is_quantized(model):
+        raise Unsuited(f"the quantizer left it as it is: {', '.join(found)} with weights that it does not take")
+    (folder / "quantized.onnx").write_bytes(plainly(model, original))
+    return {"candidates": dict(sorted(found.items())), "versions": _versions()}
+
+
+def _prepare(model: onnx.ModelProto, path: Path) -> None:
+    """Write the model as one file with constants folded, norms in their convolutions and shapes: all of it portable."""
+    if model.ByteSize() >= LARGEST_BYTES:
+        raise Unsuited(f"it has {model.ByteSize()} bytes: only models below {LARGEST_BYTES} are quantized")
+    whole = path.with_suffix(".whole")
+    onnx.save(model, whole)
+    try:
+        quant_pre_process(str(whole), str(path), skip_symbolic_shape=True)
+        ready = onnx.load(path)
+        flatten_biases(ready)
+        onnx.save(ready, path)
+    except Exception as error:  # onnx and onnxruntime raise anything
+        raise Unsuited(f"it cannot be prepared: {type(error).__name__}: {line(error)}") from error
+    finally:
+        whole.unlink()
+
+
+def _dynamic(path: Path, made: Path) -> None:
+    """Weights as integers; what they meet becomes integers while the model runs."""
+    quantize_dynamic(
+        path,
+        made,
+        op_types_to_quantize=list(DYNAMIC),
+        per_channel=True,
+        reduce_range=True,
+        weight_type=QuantType.QInt8,
+    )
+
+
+def _static(path: Path, made: Path, job: dict[str, Any]) -> None:
+    """Weights and what they meet as integers, with the ranges that rows have shown."""
+    kinds = [*STATIC, *_PASSING, *_SHAPING]
+    ranges = calibrated(path, job["rows"], job["names"], kinds)
+    quantizer = QDQQuantizer(
+        load_model_with_shape_infer(path),
+        per_channel=True,
+        reduce_range=True,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=ranges,
+        nodes_to_quantize=[],
+        nodes_to_exclude=[],
+        op_types_to_quantize=kinds,
+        extra_options={**_FLOAT_OUTPUT, "MatMulConstBOnly": True},
+    )
+    quantizer.quantize_model()
+    quantizer.model.save_model_to_file(str(made))
+
+
+def _versions() -> dict[str, str]:
+    return {"onnx": str(onnx.__version__), "onnxruntime": str(onnxruntime.__version__)}

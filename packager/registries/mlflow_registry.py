@@ -1,0 +1,263 @@
+"""`MlflowRegistry`: models, versions and artifacts of an MLflow server or Databricks, by MLflow's REST API 2.0.
+
+https://mlflow.org/docs/latest/api_reference/rest-api.html, and Databricks' DBFS API 2.0 for what it keeps there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import quote
+
+from edgepack.errors import BadInput, RuntimeFailed
+from packager.archives import MOST_FILES
+from packager.registries.address import ARTIFACTS, DBFS_READ, Address, Place, place_of
+from packager.registries.session import RegistrySession
+
+_API = "/api/2.0/mlflow"
+_DBFS_LIST = "/api/2.0/dbfs/list"
+_PAGE, _MOST_PAGES = 100, 100
+_MOST_DEPTH = 32
+_DBFS_PIECE = 1 << 20  # the most that DBFS gives at once
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a model. Times are UTC, ISO 8601; None for what the registry does not say."""
+
+    name: str
+    version: str
+    description: str | None = None
+    stage: str | None = None
+    aliases: tuple[str, ...] = ()
+    run_id: str | None = None
+    created_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model with its versions, newest first."""
+
+    name: str
+    user: str | None
+    description: str | None
+    created_at: str | None
+    updated_at: str | None
+    versions: tuple[Version, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a version: its path in the model, its bytes, and the full path that is a source by itself."""
+
+    name: str
+    size_bytes: int | None
+    full_path: str
+
+
+class MlflowRegistry:
+    """One registry. All methods raise as `RegistrySession.ask`."""
+
+    def __init__(self, session: RegistrySession) -> None:
+        self.session = session
+
+    def check(self) -> None:
+        """Ask for one model, to see that there is a registry, and that it lets us in."""
+        self._table(self.session.ask(f"{_API}/registered-models/search", {"max_results": 1}), "registered_models")
+
+    def models(self, name: str | None = None) -> list[Model]:
+        """All registered models by name, or one of them, each with its versions. Raises BadInput for an unknown one."""
+        if name is not None:
+            said = self.session.ask(f"{_API}/registered-models/get", {"name": name}).get("registered_model")
+            return [self._model(said, self.versions(name))]
+        versions: dict[str, list[Version]] = {}
+        for each in self._paged("model-versions", "model_versions"):
+            found = self._version(each)
+            versions.setdefault(found.name, []).append(found)
+        models = (self._model(said, ()) for said in self._paged("registered-models", "registered_models"))
+        named = sorted(models, key=lambda model: model.name)
+        return [self._with(model, versions.get(model.name, [])) for model in named]
+
+    def versions(self, name: str) -> list[Version]:
+        """The versions of a model, newest first."""
+        if "'" in name:
+            raise BadInput(f"model name '{name[:80]}' has a quote, which cannot be asked for", field="name")
+        found = [self._version(each) for each in self._paged("model-versions", "model_versions", f"name='{name}'")]
+        return sorted(found, key=_age, reverse=True)
+
+    def resolve(self, address: Address) -> tuple[str, Place]:
+        """The version that an address of a model means now, and where its artifacts lie. Raises BadInput for none."""
+        version = address.version
+        if address.alias:
+            query = {"name": address.name, "alias": address.alias}
+            said = self.session.ask(f"{_API}/registered-models/alias", query)
+            version = self._version(said.get("model_version")).version
+        elif not version.isdigit():
+            version = self._of_stage(address.name, version)
+        query = {"name": address.name, "version": version}
+        uri = self.session.ask(f"{_API}/model-versions/get-download-uri", query).get("artifact_uri")
+        if not isinstance(uri, str) or not uri:
+            raise self._odd("the place of a version")
+        return version, place_of(uri)
+
+    def artifacts(self, place: Place) -> list[Artifact]:
+        """All files in a folder, by path; one without a size where `place` is a file."""
+        found: list[Artifact] = []
+        waiting = [("", 0)]
+        while waiting:
+            below, depth = waiting.pop()
+            for name, is_folder, size in self._listed(place, below):
+                inner = f"{below}/{name}".lstrip("/")
+                if depth == _MOST_DEPTH:
+                    raise BadInput(f"'{place}' in the registry is nested more than {_MOST_DEPTH} folders deep: refused")
+                if is_folder:
+                    waiting.append((inner, depth + 1))
+                else:
+                    found.append(Artifact(inner, size, self.full_path(_joined(place, inner))))
+                if len(found) + len(waiting) > MOST_FILES:
+                    raise BadInput(f"'{place}' in the registry has more than {MOST_FILES} files")
+        return sorted(found, key=lambda each: each.name) or [Artifact("", None, self.full_path(place))]
+
+    def full_path(self, place: Place) -> str:
+        """The URL of an artifact: a source by itself."""
+        if place.store == "dbfs":
+            return f"{self.session.url}{DBFS_READ}?path=/{quote(place.path)}"
+        return f"{self.session.url}{ARTIFACTS}/{quote(place.path)}"
+
+    @contextmanager
+    def opened(self, place: Place) -> Iterator[Iterator[bytes]]:
+        """The bytes of a file, in pieces."""
+        if place.store == "dbfs":
+            yield self._dbfs_pieces(place)
+        else:
+            with self.session.download(f"{ARTIFACTS}/{quote(place.path)}") as pieces:
+                yield pieces
+
+    def _of_stage(self, name: str, stage: str) -> str:
+        """The newest version, of a stage unless it is `latest`."""
+        for each in self.versions(name):
+            if stage == "latest" or (each.stage or "").lower() == stage.lower():
+                return each.version
+        raise BadInput(f"model '{name}' of registry '{self.session.url}' has no version '{stage}'", field="version")
+
+    def _listed(self, place: Place, below: str) -> Iterator[tuple[str, bool, int | None]]:
+        """What lies directly in a folder: name, whether it is a folder, bytes."""
+        folder = _joined(place, below)
+        if place.store == "dbfs":
+            said = self.session.ask(_DBFS_LIST, {"path": f"/{folder.path}"})
+        else:
+            said = self.session.ask(ARTIFACTS, {"path": folder.path})
+        for each in self._table(said, "files"):
+            path, size = str(each.get("path") or ""), each.get("file_size")
+            if place.store == "dbfs":
+                if path.strip("/") == folder.path and not each.get("is_dir"):
+                    continue  # asked about a file, it lists that
+                path = path.strip("/").removeprefix(f"{folder.path}/")
+            if not _is_plain(path):
+                raise BadInput(f"the registry names an artifact {path[:100]!a} that leads out of its folder: refused")
+            yield path, bool(each.get("is_dir")), _whole(size)
+
+    def _dbfs_pieces(self, place: Place) -> Iterator[bytes]:
+        at = 0
+        while True:
+            query: dict[str, str | int] = {"path": f"/{place.path}", "offset": at, "length": _DBFS_PIECE}
+            said = self.session.ask(DBFS_READ, query)
+            try:
+                piece = base64.b64decode(str(said.get("data") or ""), validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise self._odd("a piece of a file") from error
+            if not piece:
+                return
+            yield piece
+            at += len(piece)
+
+    def _paged(self, what: str, key: str, filter_: str = "") -> Iterator[dict[str, Any]]:
+        """All pages of a search."""
+        query: dict[str, str | int] = {"max_results": _PAGE, **({"filter": filter_} if filter_ else {})}
+        for _ in range(_MOST_PAGES):
+            said = self.session.ask(f"{_API}/{what}/search", query)
+            yield from self._table(said, key)
+            token = said.get("next_page_token")
+            if not token:
+                return
+            query["page_token"] = str(token)
+        raise BadInput(f"registry '{self.session.url}' has more than {_PAGE * _MOST_PAGES} entries: name one model")
+
+    def _table(self, said: dict[str, Any], key: str) -> list[dict[str, Any]]:
+        rows = said.get(key) or []
+        if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
+            raise self._odd(key)
+        return rows
+
+    def _model(self, said: Any, versions: Any) -> Model:
+        if not isinstance(said, dict) or not isinstance(said.get("name"), str):
+            raise self._odd("a model")
+        return Model(
+            name=said["name"],
+            user=_text(said.get("user_id")),
+            description=_text(said.get("description")),
+            created_at=_time(said.get("creation_timestamp")),
+            updated_at=_time(said.get("last_updated_timestamp")),
+            versions=tuple(versions),
+        )
+
+    def _version(self, said: Any) -> Version:
+        if not isinstance(said, dict) or not isinstance(said.get("name"), str) or not said.get("version"):
+            raise self._odd("a version")
+        stage = _text(said.get("current_stage"))
+        return Version(
+            name=said["name"],
+            version=str(said["version"]),
+            description=_text(said.get("description")),
+            stage=None if stage == "None" else stage,
+            aliases=tuple(str(each) for each in said.get("aliases") or ()),
+            run_id=_text(said.get("run_id")),
+            created_at=_time(said.get("creation_timestamp")),
+        )
+
+    @staticmethod
+    def _with(model: Model, versions: list[Version]) -> Model:
+        newest = tuple(sorted(versions, key=_age, reverse=True))
+        return Model(model.name, model.user, model.description, model.created_at, model.updated_at, newest)
+
+    def _odd(self, what: str) -> RuntimeFailed:
+        return RuntimeFailed(
+            f"registry '{self.session.url}' answers with no {what} that reads: is it an MLflow server?"
+        )
+
+
+def _joined(place: Place, below: str) -> Place:
+    return Place(place.store, f"{place.path}/{below}") if below else place
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and name.isprintable() and not set(name) & set("/\\")
+
+
+def _age(version: Version) -> tuple[int, str]:
+    return int(version.version) if version.version.isdigit() else 0, version.version
+
+
+def _text(said: Any) -> str | None:
+    return said if isinstance(said, str) and said else None
+
+
+def _whole(said: Any) -> int | None:
+    """A number of bytes; protobuf's JSON writes large ones as text."""
+    return int(said) if isinstance(said, int) or (isinstance(said, str) and said.isdigit()) else None
+
+
+def _time(said: Any) -> str | None:
+    """Milliseconds since the epoch as ISO 8601."""
+    number = _whole(said)
+    if number is None:
+        return None
+    try:
+        return datetime.fromtimestamp(number / 1000, tz=timezone.utc).isoformat(timespec="seconds")
+    except (OverflowError, OSError, ValueError):
+        return None

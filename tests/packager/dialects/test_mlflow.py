@@ -1,0 +1,284 @@
+"""MLflow model folders, made here without mlflow: what is read of them, what is unwrapped, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgepack.errors import BadInput
+from packager.archives import open_tree
+from packager.artifact import ModelArtifact
+from packager.checks import Checklist
+from packager.detect import detect
+from packager.dialects.mlflow_folder import MlflowModel, read_model
+from packager.dialects.mlflow_signature import Untyped, read_signature
+from packager.inspect import inspect_step
+from packager.project import Project
+from tests.make import linear, save
+
+PYFUNC = """\
+  python_function:
+    loader_module: mlflow.pyfunc.model
+    python_model: python_model.pkl
+    python_version: 3.11.7
+    env: {conda: conda.yaml, virtualenv: python_env.yaml}
+"""
+COLUMNS = [
+    {"type": "double", "name": "sepal length", "required": True},
+    {"type": "long", "name": "count", "required": True},
+    {"type": "string", "name": "note", "required": False},
+]
+SUM = [{"type": "double", "name": "sum", "required": True}]
+
+
+def signature(inputs: Any = None, outputs: Any = None, params: Any = None) -> str:
+    """The lines of a signature, each part JSON in a string as MLflow writes it."""
+    parts = {"inputs": inputs, "outputs": outputs, "params": params}
+    lines = [f"  {name}: {json.dumps(json.dumps(said))}" for name, said in parts.items() if said is not None]
+    return "\n".join(["signature:", *lines, ""])
+
+
+def folder(place: Path, text: str, **files: str | bytes) -> Path:
+    """A model folder; the names of files have `__` for a slash and `_dot_` for a dot."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "MLmodel").write_text(text)
+    for name, content in files.items():
+        path = place / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return place
+
+
+def pyfunc(place: Path, text: str = "", **files: str | bytes) -> Path:
+    """A folder of code alone, with a signature."""
+    text = text or signature(COLUMNS, SUM)
+    content = {"python_model_dot_pkl": b"\x80\x04N.", **files}
+    return folder(place, f"flavors:\n{PYFUNC}mlflow_version: 3.17.2\n{text}", **content)
+
+
+def model_of(place: Path, cache: Path) -> MlflowModel:
+    return read_model(open_tree(place, cache))
+
+
+def inspected(place: Path, tmp_path: Path, checklist: Checklist | None = None) -> ModelArtifact:
+    project = Project.open(place)
+    return inspect_step(project.steps[0], project.root, checklist or Checklist(), tmp_path / "cache")
+
+
+def test_a_folder_and_a_zip_of_it_are_recognised_by_their_mlmodel(tmp_path: Path) -> None:
+    place = pyfunc(tmp_path / "model")
+    zipped = tmp_path / "zipped.zip"
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for path in place.iterdir():
+            archive.write(path, f"model/{path.name}")
+    assert [detect(each) for each in (place, zipped)] == ["mlflow", "mlflow"]
+    assert inspected(place, tmp_path).digest == inspected(zipped, tmp_path).digest
+
+
+def test_a_folder_is_a_project_by_itself_and_its_code_runs_as_pyfunc(tmp_path: Path) -> None:
+    found = inspected(pyfunc(tmp_path / "model"), tmp_path)
+    assert found.input.to_dict() == {"sepal length": "float64", "count": "int64", "note": "string?"}
+    assert (found.output.to_dict(), found.kind, found.framework) == ({"sum": "float64"}, "mlflow", "mlflow")
+    assert found.reason == "code of the user's own: it runs as pyfunc in a worker"
+    assert found.spec.runtime == "python" and "models/model/MLmodel" in found.files
+
+
+def test_an_onnx_flavour_is_unwrapped_and_runs_natively(tmp_path: Path) -> None:
+    text = f"flavors:\n  onnx: {{data: model.onnx, code: null}}\n{PYFUNC}"
+    place = folder(tmp_path / "model", text)
+    save(linear(), place / "model.onnx")
+    found = inspected(place, tmp_path)
+    assert (found.kind, found.spec.runtime, found.framework) == (None, "onnx", "mlflow")
+    assert found.input.to_dict() == {"tensor": "list<float32>[3]"}
+    assert found.summary.startswith("flavour 'onnx': ")
+
+
+def test_a_flavour_whose_file_is_refused_runs_as_pyfunc_with_the_reason(tmp_path: Path) -> None:
+    class Custom:
+        def __reduce__(self) -> Any:
+            return os.getcwd, ()
+
+    text = f"flavors:\n  sklearn: {{pickled_model: model.pkl, code: null}}\n{PYFUNC}{signature(COLUMNS[:2], SUM)}"
+    place = folder(tmp_path / "model", text, model_dot_pkl=pickle.dumps(Custom(), 4))
+    checklist = Checklist()
+    found = inspected(place, tmp_path, checklist)
+    assert found.kind == "mlflow" and "names 'posix.getcwd'" in (found.reason or "")
+    assert all(check.passed for check in checklist.checks)
+
+
+def test_a_pickled_module_of_pytorch_is_not_opened_and_runs_as_pyfunc(tmp_path: Path) -> None:
+    place = folder(
+        tmp_path / "model",
+        f"flavors:\n  pytorch: {{model_data: data}}\n{PYFUNC}{signature(COLUMNS[:2], SUM)}",
+    )
+    (place / "data").mkdir()
+    with zipfile.ZipFile(place / "data/model.pth", "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\x02N.")
+    found = inspected(place, tmp_path)
+    assert found.kind == "mlflow" and "is a pickled module" in (found.reason or "")
+
+
+def test_without_pyfunc_a_refused_flavour_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    place = folder(tmp_path / "model", "flavors:\n  pytorch: {model_data: data}\n")
+    (place / "data").mkdir()
+    with zipfile.ZipFile(place / "data/model.pth", "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\x02N.")
+    with pytest.raises(BadInput, match=r"no flavour 'python_function'.*torch\.jit\.script"):
+        inspected(place, tmp_path)
+
+
+def test_optional_columns_and_code_beside_an_estimator_are_left_to_pyfunc(tmp_path: Path) -> None:
+    for number, (more, said) in enumerate(((", code: code", COLUMNS[:2]), ("", COLUMNS))):
+        text = f"flavors:\n  sklearn: {{pickled_model: model.pkl{more}}}\n{PYFUNC}{signature(said, SUM)}"
+        place = folder(tmp_path / str(number), text, model_dot_pkl=b"\x80\x04N.", code__own_dot_py="")
+        assert inspected(place, tmp_path).kind == "mlflow"
+
+
+def test_parameters_are_nullable_fields_and_golden_rows_leave_them_null(tmp_path: Path) -> None:
+    params = [{"name": "scale", "type": "double", "default": 1.0, "shape": None}]
+    params.append({"name": "words", "type": "string", "default": ["a"], "shape": [-1]})
+    found = inspected(pyfunc(tmp_path / "model", signature(COLUMNS[:1], SUM, params)), tmp_path)
+    assert found.input.to_dict() == {"sepal length": "float64", "scale": "float64?", "words": "list<string>?"}
+    assert found.options["params"] == ["scale", "words"] and found.golden is not None
+    assert set(found.golden.inputs.arrays["scale"]) == {None}
+
+
+def test_the_example_that_was_logged_is_asked_first(tmp_path: Path) -> None:
+    split = {"columns": ["count", "sepal length"], "data": [[3, 5.1], [4, 4.9]]}
+    example = json.dumps({"dataframe_split": split})
+    place = pyfunc(tmp_path / "model", signature(COLUMNS[:2], SUM), serving_input_example_dot_json=example)
+    golden = inspected(place, tmp_path).golden
+    assert golden is not None and golden.inputs.arrays["sepal length"].tolist() == [5.1, 4.9]
+
+
+def test_a_broken_example_does_not_matter(tmp_path: Path) -> None:
+    for number, text in enumerate(("{", "[]", '{"dataframe_split": {}}', '{"inputs": 3}', "null", "[" * 100_000)):
+        place = pyfunc(tmp_path / str(number), serving_input_example_dot_json=text)
+        assert inspected(place, tmp_path).golden is None
+
+
+def test_requirements_keep_their_versions_and_mlflow_becomes_its_small_build(tmp_path: Path) -> None:
+    text = "mlflow==2.9.2\nscikit-learn==1.3.0\ncloudpickle==3.0.0\n"
+    model = model_of(pyfunc(tmp_path / "model", requirements_dot_txt=text), tmp_path)
+    assert model.requirements() == [
+        "cloudpickle==3.0.0", "mlflow-skinny==2.9.2", "numpy", "pandas", "scikit-learn==1.3.0"
+    ]  # fmt: skip
+
+
+def test_conda_yaml_and_python_env_yaml_stand_in_for_requirements(tmp_path: Path) -> None:
+    conda = """\
+dependencies:
+- python=3.9.16
+- conda-forge::scipy=1.9.1=py39_0
+- pip
+- pip:
+  - mlflow>=1.30,<2
+  - pandas==1.5.3
+"""
+    old = model_of(pyfunc(tmp_path / "conda", conda_dot_yaml=conda), tmp_path)
+    assert old.requirements() == ["mlflow-skinny<2,>=1.30", "numpy", "pandas==1.5.3", "scipy==1.9.1"]
+    env = "python: 3.10.4\ndependencies:\n- -r requirements.txt\n- joblib==1.3\n"
+    other = model_of(pyfunc(tmp_path / "env", python_env_dot_yaml=env), tmp_path)
+    assert other.requirements() == ["joblib==1.3", "mlflow-skinny==3.17.2", "numpy", "pandas"]
+
+
+def test_another_python_is_said(tmp_path: Path) -> None:
+    place = pyfunc(tmp_path / "model")
+    (place / "MLmodel").write_text((place / "MLmodel").read_text().replace("3.11.7", "3.8.10"))
+    told: list[str] = []
+    inspected(place, tmp_path, Checklist(notice=told.append))
+    assert any("was saved by Python 3.8" in line for line in told)
+
+
+def test_types_of_columns_and_tensors() -> None:
+    def listed(*columns: dict[str, Any]) -> str:
+        return json.dumps(list(columns))
+
+    nested = {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "long", "required": False}}}}
+    given = {
+        "inputs": listed({**nested, "name": "x"}, {"type": "datetime", "name": "t"}, {"type": "boolean", "name": "b"}),
+        "outputs": listed({"type": "float"}, {"type": "binary"}),
+    }
+    found = read_signature(given, "MLmodel")
+    assert found.input is not None and found.output is not None
+    assert found.input.fields == {"x": "list<struct<a: int64?>>", "t": "timestamp[ns]", "b": "bool"}
+    assert found.output.fields == {"predictions_0": "float32", "predictions_1": "binary"}
+
+    def tensor(dtype: str, shape: list[int], name: str | None = None) -> dict[str, Any]:
+        said = {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}
+        return said if name is None else {**said, "name": name}
+
+    given = {
+        "inputs": listed(tensor("uint8", [-1, 28, 28], "image"), tensor("str", [-1], "note")),
+        "outputs": listed(tensor("float32", [-1, -1])),
+    }
+    tensors = read_signature(given, "MLmodel")
+    assert tensors.input is not None and tensors.output is not None and tensors.input.is_tensors
+    assert tensors.input.fields == {"image": "list<list<uint8>[28]>[28]", "note": "string"}
+    assert tensors.output.fields == {"predictions": "list<float32>"}
+    whole = read_signature({"inputs": listed(tensor("float32", [4, 2]))}, "MLmodel")
+    assert whole.input is not None and whole.input.is_whole
+    assert whole.input.fields == {"inputs": "list<list<float32>[2]>[4]"}
+
+
+def test_a_type_that_is_left_open_asks_for_the_fields_in_the_project(tmp_path: Path) -> None:
+    said = {"inputs": json.dumps([{"type": "any", "name": "x"}])}
+    with pytest.raises(Untyped, match="leaves open what 'x' is"):
+        read_signature(said, "MLmodel")
+    place = pyfunc(tmp_path / "model", signature([{"type": "any", "name": "x"}], SUM))
+    with pytest.raises(BadInput, match=r"no signature for its input .*: give \[steps\.input\]"):
+        inspected(place, tmp_path)
+    (tmp_path / "edgepack.toml").write_text(
+        '[[steps]]\nmodel = "model"\n[steps.input]\nx = "list<float32>"\n[steps.output]\nsum = "float64"\n'
+    )
+    assert inspected(tmp_path, tmp_path).input.to_dict() == {"x": "list<float32>"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "is not YAML"),
+        ("\tflavors:", "is not YAML"),
+        ("", "has no flavors"),
+        ("[]", "has no flavors"),
+        ("flavors: {}", "has no flavors"),
+        ("flavors: {sklearn: 3}", "has no flavors"),
+        ("flavors: !!python/object/apply:os.system [id]", "is not YAML"),
+        ("a: &a [1]\nflavors: {onnx: {data: *a}}", "alias"),
+        ("[" * 60_000, "levels|nested"),
+        ("x: " + "y" * 2_000_000, "is larger than"),
+        ("flavors:\n  spark: {model_data: sparkml}\n", "Java machine"),
+        ("flavors:\n  onnx: {data: ../model.onnx}\n", "leads out of the model"),
+        ("flavors:\n  onnx: {data: /etc/passwd}\n", "leads out of the model"),
+        ("flavors:\n  onnx: {data: absent.onnx}\n", "does not have"),
+        ("flavors:\n  onnx: {data: [1]}\n", "leads out of the model"),
+        ("flavors:\n  prophet: {data: m}\n", "no native form here"),
+        (f"flavors:\n{PYFUNC}signature: 3\n", "is no table"),
+        (f"flavors:\n{PYFUNC}signature: {{inputs: '['}}\n", "is not JSON"),
+        (f"flavors:\n{PYFUNC}signature: {{inputs: '{{}}'}}\n", "is no list of fields"),
+    ],
+)
+def test_a_bad_mlmodel_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    place = folder(tmp_path / "model", text)
+    with pytest.raises(BadInput, match=words) as caught:
+        inspected(place, tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
+def test_a_bad_requirement_names_its_line(tmp_path: Path) -> None:
+    for number, (line, words) in enumerate(
+        (
+            ("--index-url http://x", "has the option"),
+            ("a @ http://x/a.whl", "names an address"),
+            ("==", "does not read"),
+        )
+    ):
+        place = pyfunc(tmp_path / str(number), requirements_dot_txt=f"numpy\n{line}\n")
+        with pytest.raises(BadInput, match=f"requirements.txt in '{number}':2 {words}"):
+            inspected(place, tmp_path)
