@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from durable.folder_lock import LOCK, FolderLock
 from edge_agent.agent import Agent
@@ -152,7 +152,6 @@ class Stop:
 
     def __init__(self) -> None:
         self.code = 0
-        self.before: dict[int, Any] = {}  # who listened before
         self._is_calm = False
         self._event = threading.Event()
 
@@ -171,20 +170,16 @@ class Stop:
         self.code = INTERRUPTED if number == signal.SIGINT else 0
         self._event.set()
         if not self._is_calm:
-            if self.code and callable(before := self.before.get(number)):
-                before(number, frame)  # which may find a better moment
-            else:
-                raise KeyboardInterrupt if self.code else SystemExit(0)
+            raise KeyboardInterrupt if self.code else SystemExit(0)
 
 
 @contextmanager
 def stopped_by_signal() -> Iterator[Stop]:
     """Listen for SIGINT and SIGTERM."""
     stop = Stop()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        stop.before[each] = signal.signal(each, stop.take)
+    before = {number: signal.signal(number, stop.take) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for number, handler in stop.before.items():
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -13,7 +13,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
     from typing import NoReturn
 
     import click
@@ -86,45 +85,19 @@ def run(program: Callable[[], click.Command], name: str, arguments: list[str] | 
     hook = sys.unraisablehook
     sys.unraisablehook = lambda lost: _hear(lost, hook)
     try:
-        _listen()
         _load_uninterrupted()
         return _run(program, name, arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # also in the middle of an import
         return _end("interrupted", INTERRUPTED)
     finally:
         sys.unraisablehook = hook
-        _listen(to_us=False)
-
-
-def _listen(to_us: bool = True) -> None:
-    import signal
-
-    ours, pythons = _interrupt, signal.default_int_handler
-    if signal.getsignal(signal.SIGINT) is (pythons if to_us else ours):
-        signal.signal(signal.SIGINT, ours if to_us else pythons)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C, heard between two imports and not in the middle of one: compiled modules make an ImportError of it, or
-    lose it (numpy 2, `import_array`).
-    """
-    while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            _interrupt_again()
-            return
-        frame = frame.f_back
-    raise KeyboardInterrupt
 
 
 def _hear(lost: sys.UnraisableHookArgs, otherwise: Callable[[sys.UnraisableHookArgs], object]) -> None:
     """Have Ctrl-C heard again that came in a callback whose errors Python ignores: every import has some."""
     if not isinstance(lost.exc_value, KeyboardInterrupt):
         otherwise(lost)
-    else:
-        _interrupt_again()
-
-
-def _interrupt_again() -> None:
+        return
     import _thread
     import signal
     import time
