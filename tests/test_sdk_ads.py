@@ -33,6 +33,7 @@ class Sums:
         return {"factor": self.factor, "missing": float("nan"), "inner": self}
 
 
+@pytest.mark.frameworks  # it serves three times
 def test_a_template_is_written_for_a_model_that_is_not_serialized_and_works_once_load_model_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -443,7 +443,7 @@ def test_what_model_ignore_names_stays_behind(tmp_path: Path, pattern: str, left
 
 
 VALUES = st.recursive(
-    st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False), st.text()),
+    st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), st.text()),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=2),
     max_leaves=5,
 )
