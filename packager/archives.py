@@ -90,9 +90,13 @@ def names_in(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return sorted(_checked(path, archive))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise BadInput(
-            f"zip '{path.name}' does not read: {error}; copy it again, or make it anew with `zip -r`"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    if path.suffix != ".zip":  # .keras and .pt are zips that no user makes
+        return BadInput(f"'{path.name}' is damaged or cut off: {error}; copy it again, or save the model anew")
+    return BadInput(f"zip '{path.name}' does not read: {error}; copy it again, or make it anew with `zip -r`")
 
 
 def _unpacked(path: Path, final: Path) -> Path:
@@ -111,9 +115,7 @@ def _unpacked(path: Path, final: Path) -> Path:
         stage.chmod(0o755)
         _move(stage, final)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise BadInput(
-            f"zip '{path.name}' does not read: {error}; copy it again, or make it anew with `zip -r`"
-        ) from error
+        raise _unreadable(path, error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return final

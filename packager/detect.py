@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from edgepack.errors import BadInput
@@ -45,7 +46,9 @@ def detect(path: Path, given: str | None = None) -> str:
     `given` is the framework that the project names: it must be one of ours and what the content says.
     """
     if given is not None and given not in FRAMEWORKS:
-        raise BadInput(f"framework '{given}' is not in this version: it packages {_PACKAGED}", field="framework")
+        nearest = get_close_matches(given, FRAMEWORKS, 1, cutoff=0.85)
+        meant = f": did you mean '{nearest[0]}'? It" if nearest else ": it"
+        raise BadInput(f"framework '{given}' is not in this version{meant} packages {_PACKAGED}", field="framework")
     dialect = dialect_of(path) if given is None or given in RECOGNISES else None
     if dialect is not None:
         return estimators.agreed(path, dialect, given)

@@ -61,7 +61,13 @@ class StepEnvironments:
         """What the user should know: pins that gave way, and targets that were left out."""
         changes = (change for each in self.found.values() for one in each.values() for change in one.changes)
         dropped = (f"the bundle has nothing for {target}: {reason}" for target, reason in self.left_out.items())
-        return (*dict.fromkeys(changes), *dropped)
+        idle = (
+            note
+            for step, each in self.found.items()
+            for target, one in each.items()
+            for note in _idle(step, target, one)
+        )
+        return (*dict.fromkeys(changes), *dropped, *idle)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -125,6 +131,18 @@ def _obtained(
                 raise
             left_out[target] = str(error)
     return found
+
+
+def _idle(step: str, target: Target, environment: Environment) -> list[str]:
+    """A note for wheels of NVIDIA's that a target without an accelerator carries for nothing: gigabytes, at times."""
+    found = [wheel for wheel in environment.wheels if wheel.name.startswith("nvidia-")]
+    if not found or target.accel != "none":
+        return []
+    return [
+        f"step '{step}' on {target} carries {len(found)} wheels for NVIDIA's accelerators, which it has not: "
+        f"{environment.size_bytes / 1e6:.0f} MB of wheels in all; put the builds for the CPU alone into a folder and "
+        "name it with --wheels"
+    ]
 
 
 def _fitting(environment: Environment, model: ModelArtifact, target: Target) -> Environment:

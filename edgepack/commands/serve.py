@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from packager.project import Project
 
 RECORDS = "application/json; format=pandas-records"
+_LARGE = 20_000_000  # bytes of wheels: what takes seconds to unpack
 _LONGEST_LINE = 2000  # characters of a row that a command line shows; a longer one goes to a file beside the data
 
 
@@ -120,6 +121,7 @@ def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, followi
     data = (place.data or _default_data(names)).absolute()
     _check_not_enrolled(data)
     layouts = _layouts(packaged, place.work)
+    _say_installing(packaged, data)
 
     def ready(agent: Agent, url: str) -> None:
         for name in set(agent.serving.names) - set(names):
@@ -188,6 +190,18 @@ def _follow(
     for source, look in zip(live, looks, strict=True):
         models.adopt(source, look, {name: numbers[name] for name in look.marks})
     models.start(follow=following.reload_s > 0)
+
+
+def _say_installing(packaged: Sequence[Packaged], data: Path) -> None:
+    """Libraries of python steps are unpacked into a data folder once, which may take a minute without a word."""
+    from bundle.bundle import bundles
+    from edge_agent.folders import Folders
+
+    blobs = {path: blob for each in packaged for path, blob in bundles(each.index)[0].blobs.items()}
+    wheels = [blob.descriptor.size for path, blob in blobs.items() if path.startswith("wheels/")]
+    if sum(wheels) > _LARGE and not Folders(data).environments.is_dir():
+        size = f"{len(wheels)} wheels, {sum(wheels) / 1e6:.0f} MB"
+        click.echo(f"installing the libraries of python steps once, into '{data}': {size}", err=True)
 
 
 def _default_data(names: list[str]) -> Path:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from arch.target import Target, host_target
 from bundle.bundle import bundles
 from bundle.store import OpenBundle, unpack
 from edgepack.errors import BadInput, RuntimeFailed
+from oci.tar import read_tar
 from packager.dialects.vessl_program import VesslProject, write_vessl_project
 from packager.environments import CLASSIC, TORCH, ready
 from packager.package import package
 from packager.project import Project
 from runtimes.sandbox import SHIM
+from tests.buildx.rootfs import serving, why_not_chroot
+from tests.buildx.rootfs import unpack as unpack_image
 from tests.guides import Reader
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]
@@ -73,7 +77,22 @@ def test_the_guides_commands_serve_what_the_program_answers_by_itself(tmp_path: 
     assert json.loads(said)["prediction"]["unit"] == "g"
     alone = shutil.copytree(EXAMPLE, tmp_path / "alone")
     python = ready(CLASSIC, cache, os.environ).python
-    assert [each["prediction"] for each in found] == by_itself(python, alone, ASKED)
+    expected = by_itself(python, alone, ASKED)
+    assert [each["prediction"] for each in found] == expected
+    reason = why_not_chroot()
+    if reason:
+        pytest.skip(f"the image was not run: {reason}")
+    assert by_image(tmp_path / "examples/vessl-drift/scale-drift", tmp_path) == expected
+
+
+def by_image(project: Path, folder: Path) -> list[Any]:
+    """What an image of the project for this machine answers, started as a container would start it."""
+    arch = host_target().arch
+    command = [sys.executable, "-c", "from edgepack.launch import edgepack; edgepack()", "build", str(project)]
+    subprocess.run([*command, "--arch", arch, "-o", str(folder / "own.tar")], check=True, capture_output=True)
+    (image,) = read_tar(folder / "own.tar").images
+    with serving(image, unpack_image(image, folder / "root"), timeout_s=60) as url:
+        return [ask(url, each)["prediction"] for each in ASKED]
 
 
 def test_named_fields_make_tables_of_it(tmp_path: Path, cache: Path) -> None:

@@ -17,6 +17,7 @@ from edgepack.errors import BadInput
 from packager import wheels
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
+from packager.detect import detect
 from packager.project import StepSource
 from packager.step_environments import StepEnvironments, resolve_environments
 from packager.wheels import StepWheels, WheelSource
@@ -151,3 +152,20 @@ def test_a_target_that_the_lock_has_is_never_left_out(tmp_path: Path) -> None:
     emptied = StepWheels(tmp_path / "project", tmp_path / "other", WheelSource(tmp_path / "wheels"), NO_INDEX)
     with pytest.raises(BadInput, match="native"):
         resolve_environments([step("one", "native")], [X86, ARM], emptied, Checklist(), asked=[X86])
+
+
+def test_wheels_for_an_accelerator_that_a_target_has_not_are_told_with_their_size(tmp_path: Path) -> None:
+    """PyTorch's builds for ARM bring gigabytes of CUDA where the index alone is asked."""
+    wheels_here = opened(tmp_path)
+    make_wheel(tmp_path / "wheels", "nvidia-cublas", "13.1")
+    found = resolved(wheels_here, step("net", "pure", "nvidia-cublas"))
+    (note,) = {each.replace("arm/none", "x86/none") for each in found.notes}
+    assert note.startswith("step 'net' on x86/none carries 1 wheels for NVIDIA's accelerators, which it has not: 0 MB")
+    assert resolved(wheels_here, step("plain", "pure")).notes == ()
+
+
+def test_a_slip_in_the_name_of_a_task_shows_the_one_that_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"x")
+    with pytest.raises(BadInput, match="did you mean 'hugging-face-text-classification'\\? It packages onnx"):
+        detect(path, "hugging-face-text-clasification")

@@ -42,10 +42,19 @@ def made_rows(fields: Sequence[TensorField], ask: Callable[[Arrays], Any]) -> Ar
             try:
                 ask(arrays)
             except Exception as error:  # whatever the original raises, these are no rows that it answers
-                refused = refused or f"{type(error).__name__}: {line(error)}"
+                refused = refused or f"{type(error).__name__}: {line(_reason(error))}"
                 continue
             return arrays
-    raise Unsuited(f"the original answers none of the rows made for it: {refused}; give [golden] rows")
+    raise Unsuited(
+        f"the original answers none of the rows made for it: {refused}; do the types of [steps.input] fit it? Else "
+        "give [golden] rows"
+    )
+
+
+def _reason(error: Exception) -> Any:
+    """TorchScript puts a listing of the model before what went wrong, which it says last."""
+    text = str(error).strip()
+    return text.splitlines()[-1].removeprefix("RuntimeError: ") if "TorchScript interpreter" in text else error
 
 
 def _made(fields: Sequence[TensorField], length: int, largest: int) -> Arrays:
