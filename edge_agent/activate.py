@@ -15,8 +15,9 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -137,14 +138,18 @@ class Activator:
         """Delete a bundle's folder that nothing in memory needs."""
         self._discard(self._folders.bundle(manifest))
 
-    def restore(self) -> dict[str, str]:
+    def restore(self, only: Collection[str] | None = None) -> dict[str, str]:
         """Serve what was active when the agent last ran, or the version before. Returns reason by name for
-        what is not as it was.
+        what is not as it was. With `only`, manifests, nothing else is served, whatever was.
         """
         for path in self._folders.bundles.glob(".*"):
             shutil.rmtree(path, ignore_errors=True)
         empty_scratch(self._folders.environments)
-        found = {name: self._restore(name, installed) for name, installed in self._state.installed().items()}
+        installed = self._state.installed()
+        if only is not None:
+            whole = {name: each for name, each in installed.items() if each.active.manifest in only}
+            installed = {name: replace(each, previous=None) for name, each in whole.items()}
+        found = {name: self._restore(name, each) for name, each in installed.items()}
         return {name: reason for name, reason in found.items() if reason}
 
     def reload(self, name: str) -> str | None:

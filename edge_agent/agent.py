@@ -36,7 +36,7 @@ from edge_agent.fetch import BlobSource, Fetcher
 from edge_agent.fit import objections, sandbox_objection
 from edge_agent.folders import Folders
 from edge_agent.hub_client import HubClient, checked_url
-from edge_agent.imports import import_layout, names_in_layouts
+from edge_agent.imports import bundles_in_layouts, import_layout
 from edge_agent.live_folder import LiveFolder
 from edge_agent.live_models import Budget, LiveModels, Source
 from edge_agent.loop import Backoff, Loop
@@ -293,12 +293,14 @@ class Agent:
         """Serve what was active when the agent last ran; then what came with the image, unless the hub
         decides already.
 
-        Raises what is wrong with a bundle folder if `strict`, or if without it nothing serves and no hub could send
-        anything better.
+        With `strict` these bundles alone are served. Raises what is wrong with a bundle folder then, or if without it
+        nothing serves and no hub could send anything better.
         """
         folders = list(bundles)
-        self._activator.restore()
-        self.serving.expect(names_in_layouts(folders, self.state, self.target))
+        brought = bundles_in_layouts(folders, self.state, self.target)
+        # who asks for just these bundles must not be answered by what a folder held before
+        self._activator.restore(set(brought.values()) if strict else None)
+        self.serving.expect(brought)
         for folder in folders:
             try:
                 import_layout(folder, self._activator, self.state, self._stage.serving(), self.target, trial=trial)

@@ -58,13 +58,15 @@ def import_layout(
     return [bundle.name for bundle in found]
 
 
-def names_in_layouts(folders: Iterable[Path], state: State, target: Target) -> set[str]:
-    """The pipelines that `import_layout` is to activate out of these folders; what is wrong with one, it says then."""
-    names: set[str] = set()
+def bundles_in_layouts(folders: Iterable[Path], state: State, target: Target) -> dict[str, str]:
+    """Pipeline → manifest of what `import_layout` is to activate out of these folders; what is wrong with one, it says
+    then.
+    """
+    found: dict[str, str] = {}
     for folder in folders if not state.floor() else ():
         with suppress(EdgepackError):
-            names.update(bundle.name for bundle in fitting_bundles(folder, target))
-    return names
+            found.update({bundle.name: bundle.digest for bundle in fitting_bundles(folder, target)})
+    return found
 
 
 def fitting_bundles(folder: Path, target: Target) -> list[Bundle]:

@@ -94,5 +94,7 @@ def _plain(path: Path) -> str:
         read_onnx(path)
     except BadInput as error:
         what = error if path.suffix == ".onnx" else f"'{path.name}' is a file of no kind that is known"
+        if path.suffix == ".py":
+            what = f"'{path.name}' is Python and does not register a model with vessl: give the folder of a python step"
         raise BadInput(f"{what}; this version packages {_PACKAGED}") from error
     return "onnx"

@@ -33,6 +33,7 @@ LARGEST = 256 << 20  # bytes of a file of golden rows
 
 MADE_FOR = "made.for"  # in each kept row: the digest of the models that gave the answers
 
+_TEXTS = ("string", "binary")
 _WORDS = ("", "a", "edge", "Ångström 12", "0", "other", "x y", "yes")
 
 
@@ -161,7 +162,7 @@ def _column(field: Field, rows: int, recipe: Recipe, stream: Iterator[int]) -> n
     shape, scalar = _shape(field.type, recipe)
     count = int(np.prod(shape, dtype=np.int64))
     made = [_values(scalar, row, count, recipe, stream) for row in range(rows)]
-    if scalar.name != "string":
+    if scalar.name not in _TEXTS:
         return np.array(made, dtype=scalar.dtype).reshape(rows, *shape)
     column = np.empty(rows, dtype=object)
     column[:] = [np.array(row, dtype=object).reshape(shape).tolist() if shape else row[0] for row in made]
@@ -170,6 +171,8 @@ def _column(field: Field, rows: int, recipe: Recipe, stream: Iterator[int]) -> n
 
 def _values(scalar: Scalar, row: int, count: int, recipe: Recipe, stream: Iterator[int]) -> list[Any]:
     """One row's values. Row 1 is zeros, row 2 small integers, row 3 ones; all others are drawn."""
+    if scalar.name == "binary":
+        return [_WORDS[number % len(_WORDS)].encode() for number in islice(stream, count)]
     if scalar.name == "string":
         return [_WORDS[number % len(_WORDS)] for number in islice(stream, count)]
     if scalar.name == "bool":

@@ -124,7 +124,7 @@ def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, followi
     _say_installing(packaged, data)
 
     def ready(agent: Agent, url: str) -> None:
-        for name in set(agent.serving.names) - set(names):
+        for name in {*agent.state.installed(), *agent.serving.names} - set(names):
             agent.state.remove(name)
             agent.serving.remove(name)
         _follow(agent, live, before, packaged, following)

@@ -30,7 +30,7 @@ def _prepare(folder: Path, program: Path) -> None:
 
     made = folder / "model"
     made.mkdir()
-    register_into(made)
+    register_into(made, program.parent)
     os.chdir(program.parent)
     # behind the standard library and our shims, before the packages
     at = next(at for at, part in enumerate(sys.path) if (Path(part) / "edgepack_worker").is_dir()) + 1

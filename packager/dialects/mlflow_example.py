@@ -48,10 +48,18 @@ def _of_example(model: MlflowModel, plain: Schema) -> Columns | None:
         counts = {len(values) for values in columns.values()}
         if len(counts) != 1 or 0 in counts:
             return None
-        found = {each.name: column_from_values(each, columns[each.name][:_MOST_ROWS], json=True) for each in plain}
+        found = {
+            each.name: column_from_values(each, _plain(columns[each.name][:_MOST_ROWS], each.text), json=True)
+            for each in plain
+        }
         return Columns.of(plain, found)
     except (BadInput, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _plain(values: list[Any], text: str) -> list[Any]:
+    """MLflow ends the base64 text of bytes with a new line."""
+    return [each.strip() if isinstance(each, str) else each for each in values] if "binary" in text else values
 
 
 def _columns(said: Any, plain: Schema) -> dict[str, list[Any]]:

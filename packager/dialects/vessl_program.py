@@ -18,7 +18,7 @@ from edgepack.errors import BadInput, RuntimeFailed
 from packager import requirements
 from packager.archives import Tree, open_tree
 from packager.confined import run_confined
-from packager.dialects.libraries import packages_of
+from packager.dialects.libraries import PACKAGES, packages_of
 from packager.dialects.vessl import Registered, read_registration
 from packager.dialects.vessl_layout import registrations
 from packager.environments import Environment, Recipe, ready
@@ -30,6 +30,7 @@ from runtimes.shim.vessl.registration import VOLUME
 DEADLINE_S = 1800.0
 GOLDEN = "golden.json"
 _OURS = ("vessl", "mac", "wallaroo")
+_HEAVY = {"torch": 900, "tensorflow-cpu": 1400, "tensorflow": 1400}  # MB
 _HINT = """
 # Name every field that the runner takes and gives, with its type, to have tables; without both tables it takes and
 # gives one JSON value.
@@ -72,7 +73,7 @@ def write_vessl_project(
     progress(f"running '{program.name}' in a sandbox")
     with tempfile.TemporaryDirectory(dir=program.parent, prefix=".edgepack-") as work:
         stage = Path(work)
-        registered = _registered(program, tree, environment, stage / "run", timeout_s)
+        registered = _registered(program, tree, environment, stage / "run", timeout_s, progress)
         made = name or legal_name(registered.repository)
         final = program.parent / made
         if final.exists():
@@ -85,7 +86,7 @@ def write_vessl_project(
         model.rename(project / "model")
         (project / TOML).write_text(_toml(made, registered, program.name, fields or {}))
         if golden is not None:
-            shutil.copyfile(golden, project / GOLDEN)
+            (project / GOLDEN).write_bytes(_rows(golden, is_json=not fields))
         publish(project, final)
     return VesslProject(made, final / TOML, registered)
 
@@ -106,9 +107,12 @@ def _environment(
         lines = requirements.read_requirements(data, f"{requirements.FILE} in '{tree.name}'")
     said = _said(program)
     lines += [line for line in said if requirements.name_of(line) not in {requirements.name_of(each) for each in lines}]
+    lines = [PACKAGES["torch"][0] if line == "torch" else line for line in lines]  # newer ones bring gigabytes of CUDA
     imported = imports_of(sources_of(tree)) - set(_OURS)
     asked = packages_of(imported, [*lines, "cloudpickle", "numpy"], program.name)
-    recipe = Recipe(f"of {program.name}", tuple(sorted(set(asked))), about_mb=200, is_resolved_here=True)
+    names = {requirements.name_of(line) for line in asked}
+    about_mb = 200 + sum(size for name, size in _HEAVY.items() if name in names)
+    recipe = Recipe(f"of {program.name}", tuple(sorted(set(asked))), about_mb, is_resolved_here=True)
     return ready(recipe, cache, environ, notice=notice, progress=progress, wheels=wheels)
 
 
@@ -128,15 +132,26 @@ def _is_ours(line: str) -> bool:
     return requirements.name_of(line) in _OURS
 
 
-def _registered(program: Path, tree: Tree, environment: Environment, folder: Path, timeout_s: float) -> Registered:
+def _registered(
+    program: Path,
+    tree: Tree,
+    environment: Environment,
+    folder: Path,
+    timeout_s: float,
+    progress: Callable[[str], None],
+) -> Registered:
     """Run the program on a copy of its folder and read what it left."""
-    source = folder / "work"
+    source = folder / "program" / program.stem  # the name by which messages call it
     for inside, path in tree.files.items():
         target = source / inside
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     job = {"folder": str(folder.resolve()), "program": str((source / program.name).resolve())}
-    run_confined("convert.registering", job, source, environment, folder, timeout_s, "running")
+
+    def told(words: str) -> None:
+        progress(f"running '{program.name}' in a sandbox: …{words[-60:]}" if words else f"running '{program.name}'")
+
+    run_confined("convert.registering", job, source, environment, folder, timeout_s, "running", told=told)
     try:
         refused = json.loads((folder / "result.json").read_text())["refused"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -160,6 +175,20 @@ def _pinned(lines: list[str], environment: Environment) -> list[str]:
         requirements.repinned(line, found[requirements.name_of(line)]) if requirements.name_of(line) in found else line
         for line in lines
     )
+
+
+def _rows(path: Path, *, is_json: bool) -> bytes:
+    """Golden rows as they are, or bare values as rows of a step without fields: `[{"x": 1}]` is one such row."""
+    if not is_json:
+        return path.read_bytes()
+    try:
+        rows = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BadInput(f"golden rows '{path.name}' are not JSON: {error}", field="golden") from error
+    if not isinstance(rows, list) or not rows:
+        raise BadInput(f"golden rows '{path.name}' are no list of what the runner is asked", field="golden")
+    whole = [row if isinstance(row, dict) and "in.json" in row else {"in.json": row} for row in rows]
+    return json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def _toml(name: str, registered: Registered, program: str, fields: Mapping[str, Mapping[str, str]]) -> str:

@@ -9,7 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
@@ -74,14 +74,18 @@ class MlflowRegistry:
         """All registered models by name, or one of them, each with its versions. Raises BadInput for an unknown one."""
         if name is not None:
             said = self.session.ask(f"{_API}/registered-models/get", {"name": name}).get("registered_model")
-            return [self._model(said, self.versions(name))]
+            plain = self._model(said, ())
+            return [replace(plain, versions=tuple(_with_aliases(self.versions(name), said)))]
         versions: dict[str, list[Version]] = {}
         for each in self._paged("model-versions", "model_versions"):
             found = self._version(each)
             versions.setdefault(found.name, []).append(found)
-        models = (self._model(said, ()) for said in self._paged("registered-models", "registered_models"))
-        named = sorted(models, key=lambda model: model.name)
-        return [self._with(model, versions.get(model.name, [])) for model in named]
+        models = []
+        for said in self._paged("registered-models", "registered_models"):
+            plain = self._model(said, ())
+            newest = sorted(versions.get(plain.name, []), key=_age, reverse=True)
+            models.append(replace(plain, versions=tuple(_with_aliases(newest, said))))
+        return sorted(models, key=lambda model: model.name)
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model, newest first."""
@@ -220,15 +224,19 @@ class MlflowRegistry:
             created_at=_time(said.get("creation_timestamp")),
         )
 
-    @staticmethod
-    def _with(model: Model, versions: list[Version]) -> Model:
-        newest = tuple(sorted(versions, key=_age, reverse=True))
-        return Model(model.name, model.user, model.description, model.created_at, model.updated_at, newest)
-
     def _odd(self, what: str) -> RuntimeFailed:
         return RuntimeFailed(
-            f"registry '{self.session.url}' answers with no {what} that reads: is it an MLflow server?"
+            f"registry '{self.session.url}' does not answer with {what} that reads: is it an MLflow server?"
         )
+
+
+def _with_aliases(versions: list[Version], said: Any) -> list[Version]:
+    """The same with the aliases that stand with the model: a search for versions leaves them out."""
+    found: dict[str, set[str]] = {}
+    for each in said.get("aliases") or ():
+        if isinstance(each, dict):
+            found.setdefault(str(each.get("version")), set()).add(str(each.get("alias")))
+    return [replace(each, aliases=tuple(sorted({*each.aliases, *found.get(each.version, ())}))) for each in versions]
 
 
 def _joined(place: Place, below: str) -> Place:

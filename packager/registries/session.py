@@ -131,8 +131,9 @@ class RegistrySession:
             return BadInput(f"registry '{self.url}' sends elsewhere, to '{to}': give the URL that answers itself")
         said = self._words(response)
         if status in (401, 403):
+            refused = "refuses these credentials" if self._headers else "refuses"
             return BadInput(
-                f"registry '{self.url}' refuses ({status}{said}): give credentials, by MLFLOW_TRACKING_TOKEN, or "
+                f"registry '{self.url}' {refused} ({status}{said}): give credentials, by MLFLOW_TRACKING_TOKEN, or "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or `edgepack registries add`"
             )
         if status >= 500 or status in _BUSY:

@@ -307,6 +307,24 @@ def test_an_agent_is_not_ready_before_all_bundle_folders_are_loaded_or_known_to_
         assert agent.serving.waiting_for is None and agent.serving.names == ["first", "second"]
 
 
+def test_who_asks_for_one_bundle_is_not_answered_by_what_the_folder_held_before(tmp_path):
+    """As `edgepack serve` does; the same bundle as before is there at once, without a trial."""
+    old, new, said = tmp_path / "old", tmp_path / "new", []
+    write_layout(make_bundle(tmp_path / "b", factor=1.0), old)
+    write_layout(make_bundle(tmp_path / "b", factor=2.0), new)
+    for layout, expected, tried in ((old, 6.0, [[]]), (new, 12.0, [[]]), (new, 12.0, [])):
+        said.clear()
+        with Agent.open(Config(data=tmp_path / "data"), trial=lambda folder: noted(folder)) as agent:
+
+            def noted(folder, agent=agent):
+                said.append(agent.serving.names)
+                return run_trial(folder)
+
+            agent.begin([layout], strict=True)
+            assert answer(agent) == expected
+            assert said == tried
+
+
 def test_a_second_agent_on_the_same_folder_is_told_who_has_it(tmp_path):
     with running(tmp_path / "data"), pytest.raises(BadInput, match="in use by process"), running(tmp_path / "data"):
         pass

@@ -140,6 +140,8 @@ def test_models_versions_and_artifacts_are_listed(registry: tuple[str, list[floa
     assert found["models"][0]["description"] == "nothing in it"
     assert found["models"][1]["created_at"].endswith("+00:00")
     one = said(edgepack("models", "wine_quality", "--registry", url, "--json"))
+    for listed in (found["models"][1], one["models"][0]):
+        assert [each["aliases"] for each in listed["versions"]] == [[], ["champion"]]
     assert [each["version"] for each in one["models"][0]["versions"]] == ["2", "1"]
     files = said(edgepack("models", "wine_quality/2", "--registry", url, "--json"))
     artifacts = {each["name"]: each for each in files["artifacts"]}
@@ -237,5 +239,5 @@ def test_who_is_not_let_in_is_told_how_in_one_line(registry: tuple[str, list[flo
         edgepack("models", "--registry", url, nobody=True), edgepack(*add, stdin="wrong\n", nobody=True)
     ):  # fmt: skip
         assert done.returncode == 2 and done.stderr.count("\n") == 1
-        assert "refuses (401): give credentials, by MLFLOW_TRACKING_TOKEN" in done.stderr
+        assert "(401): give credentials, by MLFLOW_TRACKING_TOKEN" in done.stderr
     assert said(edgepack("registries", "list", "--json", nobody=True)) == {"registries": []}

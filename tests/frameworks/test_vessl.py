@@ -106,6 +106,30 @@ def test_named_fields_make_tables_of_it(tmp_path: Path, cache: Path) -> None:
     assert step.worker is not None and step.worker.kind == "vessl"
 
 
+def test_a_neighbour_module_travels_with_the_runner(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "neighbours"
+    (folder / "line").mkdir(parents=True)
+    (folder / "line/__init__.py").write_text("from line.scale import FACTOR\n")
+    (folder / "line/scale.py").write_text("FACTOR = 3\ndef scaled(x):\n    return x * FACTOR\n")
+    (folder / "runners.py").write_text(
+        "import vessl\nfrom line.scale import scaled\nclass Base(vessl.RunnerBase):\n"
+        "    predict = staticmethod(lambda model, data: scaled(data['a']) + model)\n"
+    )
+    source = "import vessl\nfrom runners import Base\nclass R(Base): pass\n" + REGISTER
+    fields = {"input": {"a": "float32"}, "output": {"b": "float32"}}
+    made = written(folder, cache, source, fields=fields)
+    assert package(Project.open(made.path.parent), [host_target()], cache=cache).parity["rows"] > 0
+
+
+def test_rows_may_be_what_a_client_would_send(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "rows.json").write_text('[{"a": 1}, [1, 2]]')
+    made = written(folder, cache, HEAD + REGISTER, golden=folder / "rows.json")
+    assert json.loads((made.path.parent / "golden.json").read_text()) == [{"in.json": {"a": 1}}, {"in.json": [1, 2]}]
+    assert package(Project.open(made.path.parent), [host_target()], cache=cache).parity["rows"] == 2
+
+
 def test_a_torch_module_is_asked_with_its_functions(tmp_path: Path, cache: Path) -> None:
     source = (
         "import torch\nimport vessl\n"

@@ -123,7 +123,7 @@ FAULTS: dict[str, tuple[Answer, type[EdgepackError], str]] = {
     "text": (lambda handler: handler.give(b"busy"), RuntimeFailed, "something else than JSON"),
     "a list": (lambda handler: handler.give([]), RuntimeFailed, "something else than JSON"),
     "deep": (lambda handler: handler.give(b"[" * 100_000), RuntimeFailed, "something else than JSON"),
-    "odd": (lambda handler: handler.give({"files": 3}), RuntimeFailed, "answers with no files that reads"),
+    "odd": (lambda handler: handler.give({"files": 3}), RuntimeFailed, "does not answer with files that reads"),
     "401": (lambda handler: handler.give({}, 401), BadInput, r"refuses \(401\): give credentials"),
     "403": (lambda handler: handler.give({"message": "no\nentry"}, 403), BadInput, r"refuses \(403: no entry\)"),
     "404": (lambda handler: handler.give(PAGE, 404), BadInput, r"no such thing \(404\)"),

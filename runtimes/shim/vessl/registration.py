@@ -37,14 +37,15 @@ class Registration:
 
 
 class _Place:
-    """Where the running program registers: set by what runs it, None everywhere else."""
+    """Where the running program registers, and where it lies: set by what runs it, None everywhere else."""
 
     folder: Path | None = None
+    program: Path | None = None
 
 
-def register_into(folder: Path) -> None:
-    """Take registrations from now on, into an empty folder."""
-    _Place.folder = folder
+def register_into(folder: Path, program: Path) -> None:
+    """Take registrations of a program in the folder `program` from now on, into an empty folder."""
+    _Place.folder, _Place.program = folder, program
 
 
 def register(model: Registration) -> None:
@@ -55,7 +56,7 @@ def register(model: Registration) -> None:
     if (folder / RECORD).exists():
         raise ValueError("a second model is registered: expected one in a file")
     _check_names(model)
-    props = _saved(model)
+    props = _saved(model, folder / VOLUME)
     placed = _placed(model.artifacts, folder / VOLUME)
     _pickle(model.runner, folder / RUNNER)
     if model.instance is not None:
@@ -84,14 +85,27 @@ def _check_names(model: Registration) -> None:
         raise ValueError("requirements are no list of strings")
 
 
-def _saved(model: Registration) -> dict[str, str] | None:
-    """What the user's `save_model` says that its `load_model` is to know."""
+def _saved(model: Registration, volume: Path) -> dict[str, str] | None:
+    """What the user's `save_model` says that its `load_model` is to know. The files that it writes go to the volume,
+    where that finds them by the same names.
+    """
     if model.save is None:
         return None
+    before = _files_here()
     props = model.save(model.model)
+    for path in sorted(path for path, state in _files_here().items() if before.get(path) != state):
+        target = volume / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     if not isinstance(props, dict) or not all(isinstance(each, str) for pair in props.items() for each in pair):
         raise ValueError(f"save_model returned {type(props).__name__}: expected a dict of strings to strings")
     return props
+
+
+def _files_here() -> dict[Path, tuple[int, int]]:
+    """The files of the working folder, with time and size."""
+    found = ((path, path.stat()) for path in Path().rglob("*") if path.is_file() and not path.is_symlink())
+    return {path: (state.st_mtime_ns, state.st_size) for path, state in found}
 
 
 def _placed(artifacts: Any, volume: Path) -> dict[str, str]:
@@ -143,7 +157,12 @@ def _copies(local: str, remote: str) -> Iterator[tuple[Path, str]]:
 
 
 def _pickle(value: Any, path: Path) -> None:
+    """By value, the program's own modules too: they are not there where it is loaded."""
     import cloudpickle
 
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and _Place.program and Path(file).is_relative_to(_Place.program):
+            cloudpickle.register_pickle_by_value(module)
     with path.open("wb") as file:
         cloudpickle.dump(value, file)

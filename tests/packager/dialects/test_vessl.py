@@ -29,13 +29,14 @@ def registered(folder: Path, source: str) -> tuple[dict[str, object] | None, str
     """Run a program with our `vessl`, and with a pickler that only counts; what it registered, and its last words."""
     folder.mkdir(exist_ok=True)
     (folder / "program.py").write_text(source)
-    (folder / "cloudpickle.py").write_text("def dump(value, file):\n    file.write(b'pickled')\n")
-    made = folder / "made"
+    pickler = "def dump(value, file):\n    file.write(b'pickled')\nregister_pickle_by_value = print\n"
+    (folder / "cloudpickle.py").write_text(pickler)
+    made = folder.parent / "made"
     made.mkdir()
     code = (
         "import runpy, sys\nfrom pathlib import Path\n"
         f"sys.path.insert(0, {str(SHIM)!r})\nsys.path.insert(1, '.')\n"
-        f"from vessl.registration import register_into\nregister_into(Path({str(made)!r}))\n"
+        f"from vessl.registration import register_into\nregister_into(Path({str(made)!r}), Path())\n"
         "runpy.run_path('program.py', run_name='__main__')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env={**os.environ})
@@ -100,7 +101,7 @@ def test_a_loader_without_an_instance_gets_no_props(tmp_path: Path) -> None:
     record, words = registered(tmp_path / "work", HEAD + LOADS + "vessl.register_model('a', 3, R)\n")
     assert record is not None, words
     assert (record["loads"], record["props"], record["number"]) == (True, None, 3)
-    assert not (tmp_path / "work" / "made" / "instance.pkl").exists()
+    assert not (tmp_path / "made" / "instance.pkl").exists()
 
 
 def test_artifacts_lie_in_the_volume_as_they_were_placed(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_artifacts_lie_in_the_volume_as_they_were_placed(tmp_path: Path) -> None
     places = {"model.pt": "model.pt", "checkpoints/": "kept/", "part-*": "parts/", "checkpoints/a.bin": "single/"}
     record, words = registered(work, HEAD + f"vessl.register_model('a', 1, R, 5, artifacts={places!r})\n")
     assert record is not None, words
-    volume = work / "made" / "volume"
+    volume = tmp_path / "made" / "volume"
     found = {path.relative_to(volume).as_posix(): path.read_text() for path in volume.rglob("*") if path.is_file()}
     assert found == {
         "model.pt": "model.pt",
@@ -127,6 +128,23 @@ def test_artifacts_lie_in_the_volume_as_they_were_placed(tmp_path: Path) -> None
         "part-*": "parts",
         "checkpoints/a.bin": "single/a.bin",
     }
+
+
+def test_what_save_model_writes_goes_to_the_volume_by_itself(tmp_path: Path) -> None:
+    source = HEAD + (
+        "    @staticmethod\n    def save_model(model):\n        import os\n        os.makedirs('out')\n"
+        "        open('out/m.json', 'w').write('5')\n        open('old.txt', 'w').write('changed')\n"
+        "        return {'f': 'out/m.json'}\n"
+    )
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "old.txt").write_text("before")
+    (work / "other.txt").write_text("not of the model")
+    record, words = registered(work, source + LOADS + "vessl.register_model('a', 1, R, 5)\n")
+    assert record is not None, words
+    volume = tmp_path / "made" / "volume"
+    found = {path.relative_to(volume).as_posix(): path.read_text() for path in volume.rglob("*") if path.is_file()}
+    assert found == {"out/m.json": "5", "old.txt": "changed"}
 
 
 def test_outside_of_a_packaging_nothing_is_registered() -> None:
