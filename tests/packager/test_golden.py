@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bundle.golden import GoldenRows
 from columns.schema import Schema
 from edgepack.errors import BadInput
 from packager.golden import LARGEST_ROW, Recipe, check_tolerance, made_rows, recipes
@@ -13,6 +14,13 @@ SCHEMA = Schema.parse(
     {"x": "list<float32>[3]", "n": "int64", "s": "string", "b": "bool", "free": "list<list<float16>>"}
 )
 RECIPE = Recipe(4, 9)
+
+
+def test_rows_of_bytes_are_made_and_travel() -> None:
+    schema = Schema.parse({"blob": "binary", "parts": "list<binary>[2]"})
+    rows = GoldenRows(made_rows(schema, "", RECIPE))
+    again = GoldenRows.decode(rows.encode(), schema, schema).inputs.arrays
+    assert all(isinstance(each, bytes) for each in again["blob"]) and len(again["parts"][0]) == 2
 
 
 def test_made_rows_are_these_and_will_always_be_these() -> None:

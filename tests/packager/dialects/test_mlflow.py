@@ -157,6 +157,14 @@ def test_the_example_that_was_logged_is_asked_first(tmp_path: Path) -> None:
     assert golden is not None and golden.inputs.arrays["sepal length"].tolist() == [5.1, 4.9]
 
 
+def test_bytes_of_an_example_are_read_as_mlflow_writes_them(tmp_path: Path) -> None:
+    column = {"name": "blob", "type": "binary", "required": True}
+    example = json.dumps({"dataframe_split": {"columns": ["blob"], "data": [["eHl6\n"]]}})
+    place = pyfunc(tmp_path / "model", signature([column], SUM), serving_input_example_dot_json=example)
+    golden = inspected(place, tmp_path).golden
+    assert golden is not None and golden.inputs.arrays["blob"].tolist() == [b"xyz"]
+
+
 def test_a_broken_example_does_not_matter(tmp_path: Path) -> None:
     for number, text in enumerate(("{", "[]", '{"dataframe_split": {}}', '{"inputs": 3}', "null", "[" * 100_000)):
         place = pyfunc(tmp_path / str(number), serving_input_example_dot_json=text)
