@@ -289,17 +289,19 @@ class Agent:
         """Say what is about to be loaded, for requests that come in meanwhile."""
         self.serving.expect(self.state.installed())
 
-    def begin(self, bundles: Iterable[Path] = (), *, trial: bool = True, strict: bool = False) -> None:
+    def begin(
+        self, bundles: Iterable[Path] = (), *, trial: bool = True, strict: bool = False, alone: bool = False
+    ) -> None:
         """Serve what was active when the agent last ran; then what came with the image, unless the hub
         decides already.
 
-        With `strict` these bundles alone are served. Raises what is wrong with a bundle folder then, or if without it
-        nothing serves and no hub could send anything better.
+        With `alone` nothing but these bundles is served. Raises what is wrong with a bundle folder if `strict`, or if
+        without it nothing serves and no hub could send anything better.
         """
         folders = list(bundles)
         brought = bundles_in_layouts(folders, self.state, self.target)
         # who asks for just these bundles must not be answered by what a folder held before
-        self._activator.restore(set(brought.values()) if strict else None)
+        self._activator.restore(set(brought.values()) if alone else None)
         self.serving.expect(brought)
         for folder in folders:
             try:

@@ -41,14 +41,15 @@ def run_agent(
     *,
     trial: bool = True,
     strict: bool = False,
+    alone: bool = False,
     ready: Callable[[Agent, str], None] = lambda agent, url: None,
     stop: Stop | None = None,
 ) -> int:
     """Serve until SIGTERM (returns 0) or SIGINT (returns 130). `ready` is called once with the agent and its URL.
 
-    `trial` and `strict` are those of `Agent.begin`. `stop` is given by whoever has work of his own to do before, and
-    listens for signals already. Raises BadInput for a data folder in use, a port in use, a bundle
-    folder that is none.
+    `trial`, `strict` and `alone` are those of `Agent.begin`. `stop` is given by whoever has work of his own to do
+    before, and listens for signals already. Raises BadInput for a data folder in use, a port in use, a bundle folder
+    that is none.
     """
     from edge_agent.doors import make_app
     from edge_agent.metrics import Metrics
@@ -65,7 +66,7 @@ def run_agent(
         application = make_app(agent.serving, metrics)
         with Server(application, config.host, config.port, hot=hot, limits=limits, listening=listening) as server:
             agent.state.beat(url=server.url)
-            agent.begin(bundles, trial=trial, strict=strict)
+            agent.begin(bundles, trial=trial, strict=strict, alone=alone)
             stop.calmly()
             agent.start()
             _calm_collector()

@@ -132,7 +132,7 @@ def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, followi
 
     config = Config.read(os.environ, data=data, host=place.host, port=place.port).alone()
     set_up_logging(config.log_format, access=config.access_log, level=logging.WARNING)
-    return run_agent(config, layouts, strict=True, ready=ready, stop=stop)
+    return run_agent(config, layouts, strict=True, alone=True, ready=ready, stop=stop)
 
 
 def _package(sources: Sequence[Path], wheels: Path | None, live: Sequence[LiveSource]) -> list[Packaged]:
