@@ -173,6 +173,11 @@ class Stop:
         if not self._is_calm:
             raise KeyboardInterrupt if self.code else SystemExit(0)
 
+    def recall(self, error: Exception) -> None:
+        """End the program where a signal was heard before `error`: an import may make that of what `take` raised."""
+        if self._event.is_set() and not self._is_calm:
+            raise (KeyboardInterrupt if self.code else SystemExit(0)) from error
+
 
 @contextmanager
 def stopped_by_signal() -> Iterator[Stop]:
@@ -181,6 +186,9 @@ def stopped_by_signal() -> Iterator[Stop]:
     before = {number: signal.signal(number, stop.take) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
+    except Exception as error:
+        stop.recall(error)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -84,13 +84,34 @@ def run(program: Callable[[], click.Command], name: str, arguments: list[str] | 
     """
     hook = sys.unraisablehook
     sys.unraisablehook = lambda lost: _hear(lost, hook)
+    heard: list[int] = []
     try:
+        _listen(heard)
         _load_uninterrupted()
-        return _run(program, name, arguments)
+        return _run(program, name, arguments, heard)
     except KeyboardInterrupt:  # also in the middle of an import
         return _end("interrupted", INTERRUPTED)
     finally:
         sys.unraisablehook = hook
+        _listen(None)
+
+
+def _listen(heard: list[int] | None) -> None:
+    """Note each Ctrl-C before it is raised: an import may make another error of it. None undoes that."""
+    import signal
+    from contextlib import suppress
+
+    def note(number: int, frame: object) -> None:
+        assert heard is not None  # noqa: S101 - it is set for as long as this listens
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    with suppress(ValueError):  # not in the main thread: no signal is heard there
+        if heard is None:
+            if getattr(signal.getsignal(signal.SIGINT), "__qualname__", "") == note.__qualname__:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+        elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, note)
 
 
 def _hear(lost: sys.UnraisableHookArgs, otherwise: Callable[[sys.UnraisableHookArgs], object]) -> None:
@@ -125,7 +146,7 @@ def _load_uninterrupted() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run(program: Callable[[], click.Command], name: str, arguments: list[str] | None) -> int:
+def _run(program: Callable[[], click.Command], name: str, arguments: list[str] | None, heard: list[int]) -> int:
     import click as cli
 
     from edgepack.errors import EdgepackError
@@ -150,6 +171,8 @@ def _run(program: Callable[[], click.Command], name: str, arguments: list[str] |
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the roof: no traceback may reach a user
+        if heard:
+            return _end("interrupted", INTERRUPTED)
         if os.environ.get("EDGEPACK_DEBUG"):
             import traceback
 
