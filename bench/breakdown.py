@@ -25,13 +25,14 @@ from bench.serve import _body
 from bench.table import Figure
 from durable.frames import encode_frame
 from edge_agent import inference
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.connection import Connection, State
 from edge_agent.doors import TABLE
 from edge_agent.doors.seam import next_request_id
 from edge_agent.hot_path import HotPath
 from edge_agent.metrics import Metrics
 from edge_agent.server import Server
-from edge_agent.serving import ActivePipeline, Serving
+from edge_agent.serving import Serving
 from edge_agent.spool import Spool
 from runtimes.pipeline import LoadedPipeline
 

@@ -28,6 +28,7 @@ from bundle.golden import Comparison
 from bundle.pipeline import PipelineSpec
 from durable.folder_lock import FolderLock
 from edge_agent.activate import Activator
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.check_in import CheckIn
 from edge_agent.config import Config, target_of
 from edge_agent.enrol import bearer_of, ca_of, default_name, enrol, open_hub
@@ -41,7 +42,7 @@ from edge_agent.live_folder import LiveFolder
 from edge_agent.live_models import Budget, LiveModels, Source
 from edge_agent.loop import Backoff, Loop
 from edge_agent.repository import Repository
-from edge_agent.serving import ActivePipeline, Serving
+from edge_agent.serving import Serving
 from edge_agent.spools import Spools
 from edge_agent.state import PROVIDER_NOTE, SANDBOX_NOTE, Enrolled, State, Tuning
 from edge_agent.sync import Sync

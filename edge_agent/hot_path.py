@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from edge_agent.active_pipeline import Kept
 from edge_agent.connection import Connection
 from edge_agent.doors.seam import Answer, Call, Route, Table, refusal, request_id_of, respond, settle
 from edge_agent.http1 import AnswerHeads, Head
 from edge_agent.inference import PACED_BYTES
 from edge_agent.metrics import Metrics
-from edge_agent.serving import Kept, Late, Serving
+from edge_agent.serving import Late, Serving
 from edge_agent.threads import Threads
 from edge_agent.trace_context import read_trace
 from edge_agent.track import Held, Track, track_of

@@ -20,7 +20,7 @@ from columns.records import decode_records, encode_records
 from columns.schema import Field, Schema
 from columns.templates import Templates
 from columns.values import object_array
-from edge_agent.serving import ActivePipeline
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.stages import Stages
 from edge_agent.trace_context import TraceColumn
 from edgepack.errors import BadInput

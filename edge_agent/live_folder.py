@@ -24,7 +24,7 @@ from bundle.store import OpenBundle
 from columns.columns import Columns
 from columns.json_value import HEADERS, QUERY, VALUE
 from columns.values import object_array
-from edge_agent.serving import ActivePipeline
+from edge_agent.active_pipeline import ActivePipeline
 from edgepack.errors import BadInput
 from oci.blob import chunks
 from oci.digest import Digest

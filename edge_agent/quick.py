@@ -16,7 +16,7 @@ from columns.columns import Columns, constant
 from columns.types import rank
 
 if TYPE_CHECKING:
-    from edge_agent.serving import ActivePipeline
+    from edge_agent.active_pipeline import ActivePipeline
     from runtimes.protocol import TensorRuntime
 
 Array = np.ndarray[Any, np.dtype[Any]]

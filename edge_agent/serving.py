@@ -12,37 +12,15 @@ Rules:
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import msgspec
-import numpy as np
-
-from bundle.model_folders import BASE
-from columns.columns import Columns
-from columns.schema import Field, Schema
-from columns.types import ListOf, innermost
-from columns.values import object_array
-from edge_agent.quick import ShortWay
+from edge_agent.active_pipeline import ActivePipeline
+from edge_agent.lease import Lease, Slot
 from edgepack.errors import BadInput, Unreachable
-from runtimes.pipeline import LoadedPipeline
-
-if TYPE_CHECKING:
-    from bundle.pipeline import LogPolicy
-    from edge_agent.spool import Alike
 
 _WAKES = 8  # times that a request wakes what it asks for
-_METADATA = {
-    "metadata.last_model": "string",
-    "metadata.pipeline_version": "string",
-    "metadata.elapsed": "list<int64>",
-    "metadata.partition": "string",
-    "metadata.dropped": "list<string>",
-}
-_MODEL_VERSIONS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:edgepack:model")
 
 
 class NotServed(BadInput):
@@ -65,54 +43,6 @@ class NotAllowed(BadInput):
     """Whoever runs the agent has not allowed this; the message names the setting that would."""
 
 
-class Kept(Protocol):
-    """Rows on their way into the log."""
-
-    def wait(self) -> object:
-        """Return when they are as durable as the policy asks. Raises Unreachable if they never will be."""
-
-    def then(self, callback: Callable[[], None]) -> None:
-        """Call back, from any thread, once `wait` would not block."""
-
-    def flush(self) -> None:
-        """See to it that it comes to that, without waiting."""
-
-
-class Spool(Protocol):
-    """A pipeline's inference log, as far as serving needs it."""
-
-    def record(self, result: Columns, request_id: str = "", *, bundle: str = "") -> int | None:
-        """Keep the rows as the log policy asks: then the answer may leave. Raises Unreachable if it may not."""
-
-    def submit(self, result: Columns, request_id: str = "", *, bundle: str = "") -> Kept | None:
-        """As `record`, without waiting; None where nothing is logged."""
-
-    def alike(self, row: Columns, varying: Sequence[str], request_id: str, *, bundle: str) -> Alike | None:
-        """How rows that differ from this one in few columns are kept together."""
-
-    def submit_alike(self, alike: Alike, rows: Sequence[Sequence[bytes | bytearray | memoryview]]) -> Kept:
-        """As `submit`, for such rows, by the bytes of these columns."""
-
-    @property
-    def policy(self) -> LogPolicy:
-        """What the log promises."""
-
-    def hold(
-        self, row: Columns, whole: Callable[[], Columns], request_id: str = "", *, bundle: str = ""
-    ) -> Kept | None:
-        """As `submit`, of rows that `whole` makes complete later, after the answer; None where they cannot be held."""
-
-    def rows(self, after_seq: int | None = None, limit: int | None = None) -> Iterator[Columns]:
-        """The rows still kept, oldest first."""
-
-    def stats(self) -> dict[str, int]:
-        """Figures for /metrics."""
-
-    @property
-    def refuses(self) -> str | None:
-        """Why the log took no row just now, or None."""
-
-
 class Control(Protocol):
     """What clients may do to pipelines; `edge_agent.repository`."""
 
@@ -133,173 +63,14 @@ class Tally:
     stages_ns: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """One model of a pipeline, as `GET /models` lists it; `version` is a UUID made of the digest."""
-
-    name: str
-    sha: str
-    version: str
-
-
-@dataclass(frozen=True)
-class ActivePipeline:
-    """A pipeline that answers. `manifest` is its bundle's digest, `partition` what rows are named by."""
-
-    name: str
-    version: str
-    manifest: str
-    loaded: LoadedPipeline
-    spool: Spool
-    partition: str
-
-    @cached_property
-    def result_schema(self) -> Schema:
-        """The columns of a result, in the order in which answers have them (docs/agent-http.md)."""
-        anomalies = {"anomaly.count": "uint32", **{f"anomaly.{name}": "bool" for name in self.loaded.spec.validations}}
-        return Schema(
-            (
-                *Schema.parse({"time": "int64"}),
-                *(Field(f"in.{field.name}", field.type) for field in self.loaded.input),
-                *(Field(f"out.{field.name}", field.type) for field in self.loaded.output),
-                *Schema.parse({**anomalies, **_METADATA}),
-            )
-        )
-
-    @cached_property
-    def flat_schema(self) -> Schema:
-        """The columns of a logged row of tensors that need not be rows: fields flat, their shapes beside them."""
-        fields = (
-            Field(each.name, ListOf(innermost(each.type))) if each.name.startswith(("in.", "out.")) else each
-            for each in self.result_schema
-        )
-        return Schema((*fields, *Schema.parse({"metadata.shapes": "string"})))
-
-    @cached_property
-    def short_way(self) -> ShortWay | None:
-        """The short way through it, if it has one."""
-        return ShortWay.of(self)
-
-    @cached_property
-    def pace(self) -> Pace:
-        """How long requests take here."""
-        return Pace()
-
-    @cached_property
-    def lasting_columns(self) -> dict[str, np.ndarray]:
-        """What every result of this pipeline says alike, as columns of one row."""
-        return {
-            "metadata.last_model": self.last_models[:1],
-            "metadata.pipeline_version": object_array([self.version]),
-            "metadata.partition": object_array([self.partition]),
-            "metadata.dropped": object_array([[]]),
-        }
-
-    @cached_property
-    def last_models(self) -> np.ndarray:
-        """What results say of each model of the last step, by the index that `Outcome.models` gives."""
-        said = [{"model_name": step.name, "model_sha": step.sha256} for step in self.loaded.last_models]
-        return object_array([msgspec.json.encode(each).decode() for each in said])
-
-    @cached_property
-    def is_program(self) -> bool:
-        """Whether it is a predictor, which takes and gives what it likes."""
-        workers = [step.worker for step in self.loaded.spec.steps]
-        return len(workers) == 1 and workers[0] is not None and workers[0].kind == "cortex"
-
-    @cached_property
-    def base(self) -> str:
-        """The manifest that was installed: its own, or that of the bundle which was given other models here."""
-        worker = self.loaded.spec.steps[0].worker
-        return str(worker.options.get(BASE, self.manifest)) if worker is not None else self.manifest
-
-    @cached_property
-    def own_models(self) -> dict[str, tuple[str, ...]]:
-        """The models that a predictor chooses among itself, with their versions, the latest last."""
-        worker = self.loaded.spec.steps[0].worker
-        told = worker.options.get("models", {}) if worker is not None and self.is_program else {}
-        return {name: tuple(sorted(versions, key=int)) for name, versions in told.items()}
-
-    @property
-    def models(self) -> tuple[ServedModel, ...]:
-        """The models, in the order of the steps."""
-        return tuple(
-            ServedModel(model.name, model.sha256, str(uuid.uuid5(_MODEL_VERSIONS, model.sha256 or model.name)))
-            for step in self.loaded.spec.steps
-            for model in step.every_model
-        )
-
-
-class Pace:
-    """How long small requests take in a pipeline's models: the shortest of late, as waiting for others is no work."""
-
-    QUICK_NS = 200_000
-    CALM_NS = 20_000_000
-
-    def __init__(self) -> None:
-        self.shortest_ns = 0.0  # 0: not known yet
-        self._calm_bytes = -1
-
-    def note(self, model_ns: int) -> None:
-        """Take one request into account; an old record fades by a twentieth with each."""
-        known = self.shortest_ns
-        self.shortest_ns = float(model_ns) if not known else min(known * 1.05, model_ns)
-
-    def note_size(self, model_ns: int, size: int) -> None:
-        """Take one request of any size, in bytes, into account."""
-        self._calm_bytes = max(self._calm_bytes, size) if model_ns < self.CALM_NS else -1
-
-    def is_calm(self, size: int) -> bool:
-        """Whether requests as large as this took no longer than somebody who comes meanwhile can wait."""
-        return size <= self._calm_bytes
-
-    @property
-    def is_quick(self) -> bool:
-        """Whether a request is over sooner than it is worth to hand it to a thread. The first one is not."""
-        return 0 < self.shortest_ns < self.QUICK_NS
-
-
-class _Slot:
-    """A pipeline with the number of requests it has on lease."""
-
-    def __init__(self, active: ActivePipeline) -> None:
-        self.active, self.pace = active, active.pace
-        self.leases = 0
-        self.used = 0  # at which lease of all it was asked for last
-        self.retired = False
-
-    @property
-    def is_done(self) -> bool:
-        return self.retired and self.leases == 0
-
-
-class _Lease:
-    """A pipeline held for one request, to the end of a `with` block."""
-
-    __slots__ = ("_lock", "_slot")
-
-    def __init__(self, lock: threading.Lock, slot: _Slot) -> None:
-        self._lock, self._slot = lock, slot
-
-    def __enter__(self) -> ActivePipeline:
-        return self._slot.active
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._slot.leases -= 1
-            done = self._slot.is_done
-        if done:
-            self._slot.active.loaded.close()
-
-
 class Serving:
     """The pipelines of one agent."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
         self._awaited: set[str] = set()
-        self._numbered: dict[tuple[str, str], _Slot] = {}  # versions beside the one that a name stands for
+        self._numbered: dict[tuple[str, str], Slot] = {}  # versions beside the one that a name stands for
         self._beside: dict[str, frozenset[str]] = {}  # which versions are to stay beside it
         self._resting: set[tuple[str, str]] = set()  # (name, number); the number is empty for the name's own
         self._leases = 0
@@ -351,13 +122,13 @@ class Serving:
     def switch(self, name: str, active: ActivePipeline) -> None:
         """Let a pipeline answer under a name from now on; the one before ends its requests and is closed."""
         with self._lock:
-            before, self._slots[name] = self._slots.get(name), _Slot(active)
+            before, self._slots[name] = self._slots.get(name), Slot(active)
             self._slots[name].used = self._leases
             self._awaited.discard(name)
             self._unloaded.pop(name, None)
-            self._resting -= {(name, ""), (name, number := _number(active))}
+            self._resting -= {(name, ""), (name, number := active.number)}
             same = self._numbered.pop((name, number), None)
-            if before is not None and (old := _number(before.active)) in self._beside.get(name, ()) and old != number:
+            if before is not None and (old := before.active.number) in self._beside.get(name, ()) and old != number:
                 self._numbered[name, old], before = before, None
             self.generation += 1
         self._retire(before)
@@ -377,8 +148,8 @@ class Serving:
     def add(self, name: str, active: ActivePipeline) -> None:
         """Let a version answer where its number is asked for, beside the one that the name stands for."""
         with self._lock:
-            before = self._numbered.get((name, number := _number(active)))
-            self._numbered[name, number] = _Slot(active)
+            before = self._numbered.get((name, number := active.number))
+            self._numbered[name, number] = Slot(active)
             self._numbered[name, number].used = self._leases
             self._resting.discard((name, number))
             self.generation += 1
@@ -387,7 +158,7 @@ class Serving:
     def rest(self, name: str, number: str) -> None:
         """Let a version go from memory that comes back when it is asked for; an empty number is the name's own."""
         with self._lock:
-            place: dict[Any, _Slot] = self._numbered if number else self._slots
+            place: dict[Any, Slot] = self._numbered if number else self._slots
             slot = place.pop((name, number) if number else name, None)
             self._resting.add((name, number))
             self.generation += 1
@@ -414,7 +185,7 @@ class Serving:
     def numbers_of(self, name: str) -> list[str]:
         """The numbers of the versions beside the one that a name stands for, in memory or not."""
         own = self._slots.get(name)
-        without = _number(own.active) if own else None
+        without = own.active.number if own else None
         return sorted(self._beside.get(name, frozenset()) - {without, ""}, key=int)
 
     def remove(self, name: str) -> None:
@@ -467,7 +238,7 @@ class Serving:
             and not (slot.active.loaded.workers or slot.active.loaded.waits_for_others or self._resting)
         )
 
-    def lease(self, name: str | None, version: str | None = None, *, wake: bool = False) -> _Lease:
+    def lease(self, name: str | None, version: str | None = None, *, wake: bool = False) -> Lease:
         """Hold a pipeline for a request; None is the only one. `version` is one beside the one that a name stands for,
         where there is such; with `wake` what rests is brought back first, which may take seconds.
 
@@ -479,14 +250,14 @@ class Serving:
                     slot = self._found(name, version)
                     self._leases += 1
                     slot.leases, slot.used = slot.leases + 1, self._leases
-                return _Lease(self._lock, slot)
+                return Lease(self._lock, slot)
             except Resting:
                 if not (wake and left) or self.wake is None:
                     raise
                 self.wake(*self._asleep(name, version))
         raise AssertionError("the last time raises")
 
-    def _found(self, name: str | None, version: str | None) -> _Slot:
+    def _found(self, name: str | None, version: str | None) -> Slot:
         if version and (numbered := self._numbered.get((name or "", version))) is not None:
             return numbered
         if self._resting and (key := self._asleep(name, version)) in self._resting:
@@ -500,7 +271,7 @@ class Serving:
             return name, version
         return name, ""
 
-    def _retire(self, slot: _Slot | None) -> None:
+    def _retire(self, slot: Slot | None) -> None:
         if slot is None:
             return
         with self._lock:
@@ -525,9 +296,3 @@ class Serving:
         if name is not None:
             raise NotServed(f"pipeline '{name[:100]}' is not served here: there is {served}", field="pipeline")
         raise NotServed(f"several pipelines are served, choose one by its path: {served}", field="pipeline")
-
-
-def _number(active: ActivePipeline) -> str:
-    """The number of a version, empty where it has none."""
-    number = active.loaded.spec.number
-    return "" if number is None else str(number)

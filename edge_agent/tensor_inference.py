@@ -20,9 +20,9 @@ from columns.oip_tensors import DTYPES, Tensor
 from columns.schema import Schema
 from columns.types import rank
 from columns.values import object_array
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.doors.seam import Call
 from edge_agent.inference import PACED_BYTES, submit
-from edge_agent.serving import ActivePipeline
 from edge_agent.stages import Stages
 from edgepack.errors import BadInput
 from runtimes.protocol import TensorField, TensorRuntime

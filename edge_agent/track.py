@@ -25,17 +25,17 @@ import numpy as np
 from columns.columns import Columns
 from columns.places import places_of
 from columns.templates import Stencil
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.connection import Connection, State
 from edge_agent.doors.seam import Answer, Buffer, Call, Route, next_request_id
 from edge_agent.http1 import Head
 from edge_agent.inference import PACED_BYTES
-from edge_agent.serving import ActivePipeline
 from edgepack.errors import EdgepackError, RuntimeFailed, Unreachable
 from runtimes.protocol import BindableRuntime
 
 if TYPE_CHECKING:
+    from edge_agent.active_pipeline import Kept
     from edge_agent.hot_path import HotPath
-    from edge_agent.serving import Kept
     from edge_agent.spool import Alike
 
 _TIME, _ELAPSED = struct.Struct("<q"), struct.Struct("<qq")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from columns.columns import Columns
-from edge_agent.serving import Pace
+from edge_agent.pace import Pace
 from edge_agent.state import Tuning
 from runtimes.cpus import usable_cpus, using_threads
 from runtimes.pipeline import LoadedPipeline

@@ -14,9 +14,9 @@ from columns.columns import Columns
 from columns.json_value import VALUE, value_schema
 from columns.schema import Field, Schema
 from columns.values import object_array
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.doors.seam import Call
 from edge_agent.inference import PACED_BYTES, submit
-from edge_agent.serving import ActivePipeline
 from runtimes.protocol import ValueRuntime
 
 

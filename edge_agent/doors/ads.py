@@ -20,10 +20,10 @@ from columns.json_value import BYTES_VALUE, encode_rows, encode_value, from_colu
 from columns.schema import Schema
 from columns.types import rank
 from edge_agent import inference
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.doors.seam import Buffer, Call
 from edge_agent.doors.values import OCTETS
 from edge_agent.inference import WrongMediaType
-from edge_agent.serving import ActivePipeline
 from edge_agent.value_inference import infer_value
 from edgepack.errors import BadInput
 

@@ -27,9 +27,10 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from edge_agent.active_pipeline import Kept
 from edge_agent.events import event
 from edge_agent.inference import JSON, WrongMediaType
-from edge_agent.serving import Kept, Late, NotAllowed, NotServed, Serving
+from edge_agent.serving import Late, NotAllowed, NotServed, Serving
 from edge_agent.stages import Stages
 from edge_agent.trace_context import TraceContext
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed, Unreachable

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_agent.serving import ActivePipeline, NotServed, Serving
+from edge_agent.active_pipeline import ActivePipeline
+from edge_agent.serving import NotServed, Serving
 
 LATEST = "latest"
 

@@ -20,9 +20,9 @@ from edgepack.errors import BadInput
 
 if TYPE_CHECKING:
     from columns.columns import Columns
+    from edge_agent.active_pipeline import ActivePipeline
     from edge_agent.agent import Agent
     from edge_agent.run import Stop
-    from edge_agent.serving import ActivePipeline
     from packager.live import Found, LiveSource
     from packager.package import Packaged
     from packager.project import Project

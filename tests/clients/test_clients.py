@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from bundle.pipeline import LogPolicy
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.agent import Agent
 from edge_agent.config import Config
-from edge_agent.serving import ActivePipeline
 from edge_agent.spool import Spool
 from runtimes.pipeline import LoadedPipeline
 from tests.clients.environments import run_client

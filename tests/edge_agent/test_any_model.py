@@ -15,7 +15,7 @@ from bundle.pipeline import LogPolicy
 from bundle.store import unpack
 from columns.oip import encode_request
 from columns.oip_tensors import Tensor, from_raw
-from edge_agent.serving import ActivePipeline
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.spool import Spool
 from edgepack.errors import BadInput
 from packager import Project, package

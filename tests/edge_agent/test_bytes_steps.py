@@ -11,7 +11,7 @@ import pytest
 from bundle.bundle import bundles
 from bundle.pipeline import LogPolicy, WorkerSpec
 from bundle.store import unpack
-from edge_agent.serving import ActivePipeline
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.spool import Spool
 from runtimes.environment import this_python
 from runtimes.pipeline import LoadedPipeline

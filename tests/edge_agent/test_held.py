@@ -23,7 +23,7 @@ from columns.columns import Columns
 from columns.schema import Schema
 from columns.values import object_array
 from edge_agent import held
-from edge_agent.serving import ActivePipeline
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.spool import Spool
 from edgepack.errors import Unreachable
 from runtimes.pipeline import LoadedPipeline

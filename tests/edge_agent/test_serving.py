@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_agent.serving import ActivePipeline, NotReady, NotServed, Serving
+from edge_agent.active_pipeline import ActivePipeline
+from edge_agent.serving import NotReady, NotServed, Serving
 
 
 class Closing:

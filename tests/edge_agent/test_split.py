@@ -14,7 +14,7 @@ import requests
 
 from bundle.pipeline import LogPolicy, PipelineSpec, RoutingSpec
 from columns import Columns, Schema
-from edge_agent.serving import ActivePipeline
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.spool import Spool
 from edgepack.errors import BadInput, NotTrusted
 from runtimes.pipeline import LoadedPipeline

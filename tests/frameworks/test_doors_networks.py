@@ -18,7 +18,7 @@ from bundle.golden import compare
 from bundle.pipeline import LogPolicy
 from bundle.store import OpenBundle
 from columns.columns import Columns
-from edge_agent.serving import ActivePipeline
+from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.spool import Spool
 from packager.frameworks.hugging_face import PREFIX
 from packager.frameworks.hugging_face_tasks import TASKS
