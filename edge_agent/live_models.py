@@ -119,7 +119,7 @@ class LiveModels:
     def _kept(self) -> list[str]:
         """Manifests that are still of use, beside those that the state knows."""
         staged = [each.manifest for each in list(self._staged.values())]
-        return [*staged, *(each.base for each in self._serving.pipelines)]
+        return [*staged, *(each.base for each in self._serving.pipelines), *self._serving.unloaded.values()]
 
     def adopt(self, source: Source, look: Look, number_of: Mapping[str, str]) -> None:
         """Take over what serves already: `look` is from before it was made, `number_of` its number by name."""

@@ -77,7 +77,7 @@ class Serving:
         self.troubles: dict[str, str] = {}  # by model: why its newest files do not serve
         self.wake: Callable[[str, str], None] | None = None  # brings back what rests
         self.generation = 0  # changes whenever what answers does
-        self._unloaded: dict[str, str] = {}  # by clients: name → manifest
+        self._unloaded: dict[str, str] = {}  # by clients: name → the manifest that was installed
         self.control: Control | None = None  # None: clients load and unload nothing
         self.tally: Callable[[str], Tally | None] = lambda name: None  # who counts requests sets it
 
@@ -201,17 +201,20 @@ class Serving:
         self._beside.pop(name, None)
 
     def unload(self, name: str) -> None:
-        """Stop answering under a name for now. Raises NotServed where no such pipeline answers."""
+        """Stop answering under a name for now. Raises NotServed where no such pipeline answers, NotAllowed for one of the
+        models that a predictor chooses among.
+        """
         with self._lock:
-            before = self._slots.pop(self._resolve(name))
-            self.generation += 1
-            self._unloaded[name] = before.active.manifest
+            if (owner := self._resolve(name)) != name:
+                raise NotAllowed(f"'{name}' is one of the models of '{owner}', which is unloaded whole: unload '{owner}'")
+            before = self._slots.pop(name)
+            self._unloaded[name] = before.active.base
             self.generation += 1
         self._retire(before)
 
     @property
     def unloaded(self) -> dict[str, str]:
-        """Manifest by name of what a client has unloaded."""
+        """By name, the manifest that was installed of what a client has unloaded."""
         return dict(sorted(list(self._unloaded.items())))
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,18 @@ class ModelArtifact:
     quantized: Literal["dynamic", "static"] | None = None  # how its weights became integers
     training: dict[str, Any] = field(default_factory=dict)  # what an artefact that is not converted says of its making
 
+    @classmethod
+    def in_worker(
+        cls, source: StepSource, kind: WorkerKind, framework: str, fields: tuple[Schema, Schema],
+        files: Mapping[str, Path], **more: Any,
+    ) -> ModelArtifact:  # fmt: skip
+        """A folder that a worker runs: `fields` are its input and output, `files` are by their path inside it, and
+        `more` is what else is known of it.
+        """
+        place = f"models/{source.name}"
+        inside = {f"{place}/{path}": file for path, file in files.items()}
+        return cls(source, framework, *fields, inside, place, folder_digest(files), kind=kind, **more)
+
     @property
     def spec(self) -> StepSpec:
         """The step as it travels."""
@@ -80,6 +93,6 @@ def file_digest(path: Path) -> Digest:
         return Digest.of(chunks(file))
 
 
-def folder_digest(files: dict[str, Path]) -> str:
+def folder_digest(files: Mapping[str, Path]) -> str:
     """The digest of a model that is a folder, of its files by their path inside it (`bundle.folder_sha256`)."""
     return f"sha256:{folder_sha256({path: str(file_digest(file)) for path, file in files.items()})}"

@@ -15,7 +15,7 @@ from columns.json_value import VALUE
 from columns.schema import Schema
 from edgepack.errors import BadInput
 from packager.archives import Tree, open_tree
-from packager.artifact import ModelArtifact, folder_digest
+from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.dialects.ads_introspection import results_of
 from packager.dialects.ads_layout import SCORE, RuntimeYaml, runtime_of, without_ignored
@@ -97,18 +97,14 @@ def _as_worker(
         asked = libraries_of(tree, score)
         told.append(", ".join(asked))
     checklist.require()
-    place = f"models/{source.name}"
     inputs, outputs, _ = fields
-    return ModelArtifact(
-        source=source,
-        framework=FRAMEWORK,
-        input=inputs,
-        output=outputs,
-        files={f"{place}/{path}": file for path, file in tree.files.items()},
-        model=place,
-        digest=folder_digest(dict(tree.files)),
+    return ModelArtifact.in_worker(
+        source,
+        "ads",
+        FRAMEWORK,
+        (inputs, outputs),
+        tree.files,
         summary=f"{SCORE}, {len(tree.files)} files",
-        kind="ads",
         requirements=tuple(asked),
         options={"entry": SCORE, **({} if VALUE in inputs else {"values": True})},
         reason=f"{SCORE} runs in a worker: {why}",

@@ -23,7 +23,7 @@ from columns.values import object_array
 from edgepack.errors import BadInput
 from packager import requirements
 from packager.archives import Tree, open_tree
-from packager.artifact import ModelArtifact, folder_digest
+from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.dialects.cortex_api import FILE, Api, Models, read_api
 from packager.dialects.cortex_predictor import Found, predictor_in
@@ -231,21 +231,17 @@ def _missing(needs: Iterable[str], lines: Iterable[str]) -> list[str]:
 def _artifact(source: StepSource, upload: _Upload, asked: list[str], checklist: Checklist) -> ModelArtifact:
     assert upload.found is not None  # noqa: S101 - the check before has passed
     inputs = asked_schema(*upload.found.beside)
-    place = f"models/{source.name}"
     golden = _sample(upload, inputs.names[1:])
     if golden is None and (source.golden is None or source.golden.rows is None):
         checklist.notice(f"'{upload.tree.name}' has no {SAMPLE}: its predictor is loaded, and asked nothing")
         golden = GoldenRows(Columns(inputs, {name: object_array([]) for name in inputs.names}, 0))
-    return ModelArtifact(
-        source=source,
-        framework="cortex",
-        input=inputs,
-        output=JSON_VALUE,
-        files={f"{place}/{path}": file for path, file in upload.files.items()},
-        model=place,
-        digest=folder_digest(upload.files),
+    return ModelArtifact.in_worker(
+        source,
+        "cortex",
+        "cortex",
+        (inputs, JSON_VALUE),
+        upload.files,
         summary=f"{upload.found.name} in {upload.api.predictor.path}, {len(upload.models)} models",
-        kind="cortex",
         requirements=tuple(asked),
         options=_options(upload, upload.found),
         reason=REASON,

@@ -10,7 +10,7 @@ from typing import Any
 from columns.schema import Schema
 from edgepack.errors import BadInput
 from packager.archives import open_tree
-from packager.artifact import ModelArtifact, folder_digest
+from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.dialects.mlflow_example import example_rows
 from packager.dialects.mlflow_folder import PYFUNC, MlflowModel, read_model
@@ -72,21 +72,17 @@ def _as_pyfunc(model: MlflowModel, source: StepSource, checklist: Checklist, why
     assert fields is not None  # noqa: S101 - the check has passed
     for line in _other_python(model):
         checklist.notice(f"'{model.tree.name}' was {line}")
-    place, (inputs, outputs) = f"models/{source.name}", fields
-    return ModelArtifact(
-        source=source,
-        framework=FRAMEWORK,
-        input=inputs,
-        output=outputs,
-        files={f"{place}/{path}": file for path, file in model.tree.files.items()},
-        model=place,
-        digest=folder_digest(dict(model.tree.files)),
+    return ModelArtifact.in_worker(
+        source,
+        "mlflow",
+        FRAMEWORK,
+        fields,
+        model.tree.files,
         summary=f"pyfunc, {_told(model)}",
-        kind="mlflow",
         requirements=tuple(asked),
-        options=_options(model, inputs, outputs),
+        options=_options(model, *fields),
         reason=f"{why}: it runs as pyfunc in a worker",
-        golden=example_rows(model, inputs) if source.golden is None or source.golden.rows is None else None,
+        golden=example_rows(model, fields[0]) if source.golden is None or source.golden.rows is None else None,
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 from edgepack.errors import BadInput
 from packager import requirements
 from packager.archives import Tree, open_tree
-from packager.artifact import ModelArtifact, folder_digest
+from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.frameworks.code_model import is_json, schemas
 from packager.project import StepSource
@@ -58,18 +58,14 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
         asked = _asked(tree, registered)
         told.append(", ".join(asked))
     checklist.require()
-    folder = f"models/{source.name}"
     options: dict[str, Any] = {"json": True} if is_json(source) else {}
-    return ModelArtifact(
-        source=source,
-        framework="vessl",
-        input=fields[0],
-        output=fields[1],
-        files={f"{folder}/{path}": file for path, file in tree.files.items()},
-        model=folder,
-        digest=folder_digest(dict(tree.files)),
+    return ModelArtifact.in_worker(
+        source,
+        "vessl",
+        "vessl",
+        fields,
+        tree.files,
         summary=f"{registered.runner} of '{registered.repository}', {len(tree.files)} files",
-        kind="vessl",
         requirements=tuple(asked),
         options=options,
         reason=REASON,

@@ -11,7 +11,7 @@ from columns.schema import Schema
 from edgepack.errors import BadInput
 from packager import requirements
 from packager.archives import Tree, open_tree
-from packager.artifact import ModelArtifact, folder_digest
+from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.frameworks.sources import Entry, imports_of
 from packager.project import StepSource
@@ -45,22 +45,16 @@ def inspect_code(
     checklist.require()
     assert found and fields  # noqa: S101 - the checks have passed
     tree, entry = found
-    folder = f"models/{source.name}"
-    files = {f"{folder}/{path}": file for path, file in tree.files.items()}
-    summary = f"{entry.name} in {entry.path}, {len(files)} files"
     options: dict[str, Any] = {"entry": entry.path, "name": entry.name}
     if is_json(source):
         options["json"] = True
-    return ModelArtifact(
-        source=source,
-        framework=FRAMEWORKS[kind],
-        input=fields[0],
-        output=fields[1],
-        files=files,
-        model=folder,
-        digest=folder_digest(dict(tree.files)),
-        summary=summary,
-        kind=kind,
+    return ModelArtifact.in_worker(
+        source,
+        kind,
+        FRAMEWORKS[kind],
+        fields,
+        tree.files,
+        summary=f"{entry.name} in {entry.path}, {len(tree.files)} files",
         requirements=tuple(asked),
         options=options,
         reason=REASON,

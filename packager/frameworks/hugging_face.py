@@ -11,7 +11,7 @@ from bundle.golden import GoldenRows
 from columns.schema import Schema
 from edgepack.errors import BadInput
 from packager.archives import Tree, is_zip, names_in, open_tree
-from packager.artifact import ModelArtifact, folder_digest
+from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.frameworks.hugging_face_native import Pipeline, native_or_reason
 from packager.frameworks.hugging_face_tasks import TASKS, fields_of, rows_to_ask
@@ -71,17 +71,13 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
     found_native = native_or_reason(source, upload, fields, checklist, cache)
     if isinstance(found_native, ModelArtifact):
         return found_native
-    place = f"models/{source.name}"
-    return ModelArtifact(
-        source=source,
-        framework=PREFIX + task,
-        input=fields[0],
-        output=fields[1],
-        files={f"{place}/{path}": file for path, file in tree.files.items()},
-        model=place,
-        digest=folder_digest(dict(tree.files)),
+    return ModelArtifact.in_worker(
+        source,
+        "hugging_face",
+        PREFIX + task,
+        fields,
+        tree.files,
         summary=f"pipeline {task}, {len(tree.files)} files",
-        kind="hugging_face",
         requirements=(*REQUIREMENTS, *(DIFFUSERS if task == _PICTURES else ())),
         options={"task": task},
         reason=found_native,

@@ -22,6 +22,8 @@ from bundle.bundle import bundles
 from bundle.store import unpack
 from edge_agent.agent import Agent
 from edge_agent.config import Config
+from edge_agent.repository import Repository
+from edge_agent.serving import NotAllowed
 from edge_agent.status import read_status
 from edgepack.errors import BadInput, RuntimeFailed
 from oci.image import Index
@@ -266,6 +268,15 @@ def test_a_device_follows_a_folder_of_models_for_its_predictor(tmp_path: Path, n
         until(lambda: asked(agent, "model=c") == 8, "the folder's models serve", 120)
         (status,) = read_status(config.data).pipelines
         assert status.state == "active"
+        repository = Repository(agent.serving, agent._activator)
+        with pytest.raises(NotAllowed, match=f"'c' is one of the models of '{name}'"):
+            repository.unload("c")
+        repository.unload(name)
+        assert agent.serving.unloaded == {name: base}, "to a hub it is what was assigned"
+        agent._collect()
+        repository.load(name)
+        files_of(models / name, {"c/8/factor.json": "8"})
+        until(lambda: asked(agent, "model=c") == 9, "what it was made of is there still", 120)
 
 
 def test_a_predictor_that_cannot_load_is_refused_with_what_it_says(tmp_path: Path, numpy_only: Path) -> None:
