@@ -201,12 +201,12 @@ class Serving:
         self._beside.pop(name, None)
 
     def unload(self, name: str) -> None:
-        """Stop answering under a name for now. Raises NotServed where no such pipeline answers, NotAllowed for one of the
-        models that a predictor chooses among.
+        """Stop answering under a name for now. Raises NotServed where no such pipeline answers, NotAllowed where it is
+        the name of one of the models that a predictor chooses among.
         """
         with self._lock:
             if (owner := self._resolve(name)) != name:
-                raise NotAllowed(f"'{name}' is one of the models of '{owner}', which is unloaded whole: unload '{owner}'")
+                raise NotAllowed(f"'{name}' is one of the models of '{owner}': unload '{owner}', which is all of them")
             before = self._slots.pop(name)
             self._unloaded[name] = before.active.base
             self.generation += 1
