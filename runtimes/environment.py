@@ -1,7 +1,8 @@
 """`Environment`: the packages of a python step, unpacked once from the wheels that came with its bundle.
 
 A folder `environments/<digest>/` holds what an installer would put into site-packages, compiled; it is whole or not
-there, is named by the wheels in it, and is shared by all steps that have the same. Nothing of a wheel is executed.
+there, is named by the wheels in it, and is shared by all steps that have the same. Folders that have some wheels in
+common share the files of these. Nothing of a wheel is executed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from bundle.store import OpenBundle
@@ -27,6 +28,7 @@ from edgepack.errors import BadInput, NotTrusted, RuntimeFailed
 from oci.digest import Digest
 from runtimes.child import ending
 from runtimes.sandbox import SHIM, Sandbox, clean_environment
+from runtimes.shared_wheels import SharedWheel, Unshared, find_shared, list_wheels
 
 MOST_BYTES = 16 << 30  # of one wheel, unpacked
 RESERVE_BYTES = 64 << 20  # of the disk, never filled by environments
@@ -75,16 +77,37 @@ def make_environment(wheels: Mapping[Path, str], environments: Path) -> Path:
     stage = environments / f".{final.name}.{os.getpid()}.part"
     shutil.rmtree(stage, ignore_errors=True)
     try:
-        stage.mkdir()
-        for wheel in wheels:
-            unpack_wheel(wheel, stage)
-        _compile(stage)
+        _fill(stage, wheels, environments)
         _published(stage, final)
     except OSError as error:
         raise RuntimeFailed(f"a python step's environment cannot be made here: {error.strerror or error}") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return final
+
+
+def _fill(stage: Path, wheels: Mapping[Path, str], environments: Path) -> None:
+    """Put all wheels into a new folder: links to those that another environment has, and the others unpacked."""
+    names = {wheel: environment_name({wheel: digest}) for wheel, digest in wheels.items()}
+    shared = {wheel: found for wheel, name in names.items() if (found := find_shared(environments, name))}
+    try:
+        brought = _unpack(stage, wheels, shared)
+    except Unshared:
+        shutil.rmtree(stage)
+        brought = _unpack(stage, wheels, {})
+    list_wheels(stage, {names[wheel]: paths for wheel, paths in brought.items()})
+
+
+def _unpack(stage: Path, wheels: Iterable[Path], shared: Mapping[Path, SharedWheel]) -> dict[Path, Sequence[str]]:
+    """Unpack and compile what is not shared, link what is; the paths that each wheel brought. Raises Unshared."""
+    stage.mkdir()
+    brought: dict[Path, Sequence[str]] = {wheel: unpack_wheel(wheel, stage) for wheel in wheels if wheel not in shared}
+    if brought:
+        _compile(stage)
+    for wheel, found in shared.items():
+        found.link(stage)
+        brought[wheel] = found.paths
+    return brought
 
 
 def collect(environments: Path, kept: Iterable[str]) -> None:
@@ -100,16 +123,19 @@ def empty_scratch(environments: Path) -> None:
     shutil.rmtree(environments / SCRATCH, ignore_errors=True)
 
 
-def unpack_wheel(wheel: Path, site: Path) -> None:
-    """Put a wheel's packages into a folder (PyPA, "Binary distribution format"); programs and headers are left out."""
+def unpack_wheel(wheel: Path, site: Path) -> list[str]:
+    """Put a wheel's packages into a folder (PyPA, "Binary distribution format"); programs and headers are left out.
+
+    Returns the paths in the folder.
+    """
     _check_name(wheel.name)
     try:
         with zipfile.ZipFile(wheel) as archive:
             hashes = _record(archive, wheel.name)
             members = [member for member in archive.infolist() if not member.is_dir()]
             _check_room(sum(member.file_size for member in members), site, wheel.name)
-            for member in members:
-                _place(archive, member, hashes, site, wheel.name)
+            placed = [_place(archive, member, hashes, site, wheel.name) for member in members]
+            return [path for path in placed if path is not None]
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise NotTrusted(f"wheel '{wheel.name}' does not unpack: {error}") from error
 
@@ -156,10 +182,11 @@ def _record(archive: zipfile.ZipFile, name: str) -> dict[str, str]:
 
 def _place(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, hashes: Mapping[str, str], site: Path, wheel: str
-) -> None:
+) -> str | None:
+    """Write a member and return its path in the folder, or None where it is left out."""
     path = _path_in_site(member.filename)
     if path is None or (PurePosixPath(member.filename).name in _UNRECORDED and ".dist-info/" in member.filename):
-        return
+        return None
     if stat.S_ISLNK(member.external_attr >> 16) or not _is_plain(path):
         raise NotTrusted(f"wheel '{wheel}' has a file '{member.filename[:100]}' that leads out of its folder")
     target = site / path
@@ -172,6 +199,7 @@ def _place(
     said = "sha256=" + base64.urlsafe_b64encode(hasher.digest()).decode().rstrip("=")
     if hashes.get(member.filename) != said:
         raise NotTrusted(f"file '{member.filename}' of wheel '{wheel}' is not what its RECORD says")
+    return path
 
 
 def _created(target: Path, wheel: str) -> io.BufferedWriter:

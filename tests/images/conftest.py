@@ -19,6 +19,7 @@ from tests.images.containers import Node
 from tests.images.engine import NoEngine, arm_emulation, running
 
 EXAMPLE = Path(__file__).parents[2] / "examples/wine-line"
+_nodes: list[Node] = []  # the engines that run
 
 
 def edgepack_build(project: Path, *arguments: str, environ: dict[str, str] | None = None) -> dict:
@@ -79,10 +80,21 @@ def _started(containerd_store: bool) -> Iterator[Node]:
     try:
         with running(containerd_store=containerd_store) as engine:
             client = Client.connect(engine.environ)
-            yield Node(engine, client)
+            _nodes.append(Node(engine, client))
+            yield _nodes[-1]
+            _nodes.pop()
             client.close()
     except NoEngine as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_in_engines() -> Iterator[None]:
+    """What the tests of a file loaded and built does not stay: over all files it would be gigabytes."""
+    yield
+    for node in _nodes:
+        node.engine.docker("image", "prune", "--all", "--force")
+        node.engine.docker("builder", "prune", "--all", "--force")
 
 
 @pytest.fixture(scope="session")

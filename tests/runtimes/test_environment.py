@@ -57,6 +57,46 @@ def test_an_environment_that_is_there_is_used_again_and_others_have_other_names(
     assert environment_name({}) != environment_name(one)
 
 
+def test_environments_share_the_files_of_a_wheel_that_both_have_and_byte_code_too(tmp_path):
+    tool = wheel(tmp_path / "w", "tool", CODE)
+    other = wheel(tmp_path / "w", "other", {"other.py": b"import tool\nY = tool.X + 1\n"})
+    first = make_environment(digests(tool), tmp_path / "e")
+    tool_digests = digests(tool, other)
+    tool.write_bytes(b"not read again")
+    second = make_environment(tool_digests, tmp_path / "e")
+    (code,) = (first / "tool/__pycache__").iterdir()
+    for path in [first / "tool/__init__.py", code]:
+        assert path.samefile(second / path.relative_to(first))
+    shutil.rmtree(first)
+    run = f"import sys; sys.path.append({str(second)!r}); import other; print(other.Y)"
+    assert subprocess.run([sys.executable, "-S", "-c", run], capture_output=True, text=True).stdout == "2\n"
+
+
+def test_a_wheel_whose_file_another_replaced_is_unpacked_anew(tmp_path):
+    one = wheel(tmp_path / "w", "one", {"space/__init__.py": b"X = 1\n"})
+    two = wheel(tmp_path / "w", "two", {"space/__init__.py": b"X = 2\n", "space/two.py": b""})
+    make_environment(digests(one, two), tmp_path / "e")
+    alone = make_environment(digests(one), tmp_path / "e")
+    assert (alone / "space/__init__.py").read_bytes() == b"X = 1\n"
+    make_environment(digests(two), tmp_path / "e")
+    third = wheel(tmp_path / "w", "third", {"third.py": b""})
+    both = make_environment(digests(one, third, two), tmp_path / "e")
+    assert (both / "space/__init__.py").read_bytes() == b"X = 2\n", "the last one's, although both are there to link"
+
+
+@pytest.mark.parametrize("broken", ["gone", "no links"])
+def test_a_wheel_that_cannot_be_linked_is_unpacked(tmp_path, monkeypatch, broken):
+    tool, other = wheel(tmp_path / "w", "tool", CODE), wheel(tmp_path / "w", "other", {"other.py": b""})
+    first = make_environment(digests(tool), tmp_path / "e")
+    if broken == "gone":
+        (first / "tool/data.bin").unlink()
+    else:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "not permitted")))
+    second = make_environment(digests(tool, other), tmp_path / "e")
+    assert (second / "tool/data.bin").stat().st_nlink == 1
+    assert list((second / "tool/__pycache__").iterdir())
+
+
 def test_two_at_once_make_one_environment(tmp_path, monkeypatch):
     wheels = digests(wheel(tmp_path / "w", "tool", CODE))
     pids = iter(range(10, 20))
