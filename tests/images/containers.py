@@ -59,7 +59,7 @@ class Node:
         finally:
             for container in started.values():
                 container.remove(force=True, v=True)
-            for image in images:
+            for image in images[: len(started)]:
                 self.client.client.images.remove(image, force=True)
 
     def _start(self, image: str, platform: str, port: int) -> Any:

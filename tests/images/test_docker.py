@@ -17,9 +17,9 @@ pytestmark = pytest.mark.images
 
 def test_docker_loads_the_file_and_the_image_answers_as_onnxruntime(node, direct, project):
     node.engine.docker("load", "-i", direct["amd64"]["path"])
+    assert json.loads(node.engine.docker("inspect", "wine-line:x86-none"))[0]["Config"]["User"] == "65532:65532"
     with node.serving("wine-line:x86-none", "linux/amd64") as url:
         assert_answers_as_onnxruntime(url, project)
-    assert json.loads(node.engine.docker("inspect", "wine-line:x86-none"))[0]["Config"]["User"] == "65532:65532"
 
 
 def test_build_with_load_gives_the_engine_each_image_under_its_own_name(node, project):
