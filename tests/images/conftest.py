@@ -90,11 +90,10 @@ def _started(containerd_store: bool) -> Iterator[Node]:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left_in_engines() -> Iterator[None]:
-    """What the tests of a file loaded and built does not stay: over all files it would be gigabytes."""
+    """What the tests of a file loaded and built does not stay."""
     yield
     for node in _nodes:
-        node.engine.docker("image", "prune", "--all", "--force")
-        node.engine.docker("builder", "prune", "--all", "--force")
+        node.prune()
 
 
 @pytest.fixture(scope="session")

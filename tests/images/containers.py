@@ -62,6 +62,11 @@ class Node:
             for image in images[: len(started)]:
                 self.client.client.images.remove(image, force=True)
 
+    def prune(self) -> None:
+        """Remove all that was loaded and built: over many examples it would be gigabytes."""
+        self.engine.docker("image", "prune", "--all", "--force")
+        self.engine.docker("builder", "prune", "--all", "--force")
+
     def _start(self, image: str, platform: str, port: int) -> Any:
         return self.client.client.containers.run(
             image,

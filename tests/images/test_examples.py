@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +39,14 @@ class BuiltExample:
     scope="module",
     params=["wine-line", "vibration-anomaly", "digits-camera", "python-step", "byop-clusters", "ads-churn"],
 )
-def example(request, tmp_path_factory) -> BuiltExample:
+def example(request, tmp_path_factory) -> Iterator[BuiltExample]:
     if request.param not in _SHORT and os.environ.get("EDGEPACK_TEST_EXAMPLES") != "all":
         pytest.skip(f"'{request.param}' is part of the long form: set EDGEPACK_TEST_EXAMPLES=all")
     node = request.getfixturevalue("containerd_node")
     if request.param == EXAMPLE.name:  # other tests have had it built
         shared = {builder: request.getfixturevalue(name) for builder, name in _SHARED.items()}
-        return BuiltExample(request.getfixturevalue("project"), shared)
+        yield BuiltExample(request.getfixturevalue("project"), shared)
+        return
     project = Path(shutil.copytree(EXAMPLES / request.param, tmp_path_factory.mktemp("example") / request.param))
     images = {}
     for builder in _SHARED:
@@ -52,7 +54,9 @@ def example(request, tmp_path_factory) -> BuiltExample:
         flags = ["--arch", "x86", "--arch", "arm", "--builder", builder, "-o", str(out)]
         edgepack_build(project, *flags, environ=node.engine.environ)
         images[builder] = {image.platform.architecture: image for image in read_tar(out).images}
-    return BuiltExample(project, images)
+    yield BuiltExample(project, images)
+    shutil.rmtree(project.parent)
+    node.prune()
 
 
 def answer(node: Node, example: BuiltExample, arch: str) -> None:

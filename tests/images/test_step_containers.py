@@ -56,19 +56,20 @@ def reference(containerd_node: Node, images: dict[str, Image]) -> str:
     return str(containerd_node.client.client.images.get(name).attrs["RepoDigests"][0])
 
 
-def project(folder: Path, image: str) -> Path:
+def project(folder: Path, image: str, name: str = "adder") -> Path:
     folder.mkdir()
     (folder / "edgepack.toml").write_text(
-        f'[pipeline]\nname = "adder"\n[[steps]]\nname = "sum"\nframework = "mlflow-image"\nimage = "{image}"\n'
+        f'[pipeline]\nname = "{name}"\n[[steps]]\nname = "sum"\nframework = "mlflow-image"\nimage = "{image}"\n'
         '[steps.input]\na = "float64"\nb = "float64"\n[steps.output]\ntotal = "float64"\n'
     )
     return folder
 
 
-def serve(source: Path, node: Node) -> subprocess.Popen[str]:
+def serve(node: Node, *sources: Path) -> subprocess.Popen[str]:
     program = [sys.executable, "-c", "from edgepack.launch import edgepack; edgepack()"]
-    command = [*program, "serve", str(source), "--port", "0", "--data", str(source.parent / "data")]
-    environ = {**node.engine.environ, "EDGEPACK_CACHE": str(source.parent / "cache")}
+    place = sources[0].parent
+    command = [*program, "serve", *map(str, sources), "--port", "0", "--data", str(place / "data")]
+    environ = {**node.engine.environ, "EDGEPACK_CACHE": str(place / "cache")}
     environ.pop("EDGEPACK_STEP_SUM_URL", None)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
 
@@ -80,7 +81,7 @@ def ours(node: Node) -> list[Any]:
 def test_serve_starts_the_container_answers_through_it_and_takes_it_away(
     containerd_node: Node, reference: str, tmp_path: Path
 ) -> None:
-    with serve(project(tmp_path / "p", reference), containerd_node) as agent:
+    with serve(containerd_node, project(tmp_path / "p", reference)) as agent:
         try:
             assert agent.stdout and agent.stderr
             line = agent.stdout.readline()
@@ -106,6 +107,22 @@ def test_serve_starts_the_container_answers_through_it_and_takes_it_away(
     assert ours(containerd_node) == []
 
 
+def test_two_pipelines_with_the_same_container_share_it(containerd_node: Node, reference: str, tmp_path: Path) -> None:
+    names = ("one", "two")
+    with serve(containerd_node, *(project(tmp_path / name, reference, name) for name in names)) as agent:
+        try:
+            assert agent.stdout and agent.stderr
+            line = agent.stdout.readline()
+            assert line, agent.stderr.read()
+            url = line.split(" on ")[1].split()[0]
+            assert [ask_agent(url, f"/pipelines/{name}") for name in names] == [(200, {"total": 3.5})] * 2
+            assert len(ours(containerd_node)) == 1
+        finally:
+            agent.terminate()
+            agent.communicate(timeout=120)
+    assert ours(containerd_node) == []
+
+
 def test_a_container_that_ends_at_once_or_is_nowhere_is_told_and_refuses_with_503(
     containerd_node: Node, images: dict[str, Image], tmp_path: Path
 ) -> None:
@@ -115,7 +132,7 @@ def test_a_container_that_ends_at_once_or_is_nowhere_is_told_and_refuses_with_50
     for number, (image, words) in enumerate(((bad, "ended at once: no weights"), (nowhere, "does not start"))):
         place = tmp_path / str(number)
         place.mkdir()
-        with serve(project(place / "p", image), containerd_node) as agent:
+        with serve(containerd_node, project(place / "p", image)) as agent:
             try:
                 assert agent.stdout and agent.stderr
                 line = agent.stdout.readline()
