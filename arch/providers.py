@@ -7,6 +7,7 @@ machine says what is there. The CPU is always last: a model runs slowly rather t
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,7 @@ CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
 _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer.so.8")
+_COUNT = re.compile(r"\(\d+\)$")  # of requests at a time, behind the name of a device
 _NAMED_OPERATORS = 5  # of those that a provider leaves to another, in a sentence
 
 Nodes = Mapping[str, Mapping[str, int]]
@@ -118,20 +120,33 @@ def objection(
 
 
 def _openvino_objection(needs: Needs) -> str | None:
-    """`device_type` names one device, or several behind a colon, all of which must be there: `AUTO:GPU,CPU`."""
+    """`device_type` names one device, or several behind a colon, all of which must be there: `AUTO:GPU,-CPU`,
+    `MULTI:GPU(2),CPU(1)`.
+    """
     if needs.found is None:
         return None
     if not needs.found:
         return "OpenVINO finds no device here: its libraries are not whole, install onnxruntime-openvino again"
-    asked = [name for name in needs.openvino.rpartition(":")[2].split(",") if name not in ("", "AUTO")]
-    found = {name.partition(".")[0] for name in needs.found}
-    missing = [name for name in asked if name.partition(".")[0] not in found]
+    asked = [_COUNT.sub("", name) for name in needs.openvino.rpartition(":")[2].split(",")]
+    missing = [name for name in asked if not _is_there(name, needs.found)]
     if not missing:
         return None
     return (
-        f"OpenVINO finds no {' and no '.join(missing)} here, only {', '.join(sorted(found))}: "
+        f"OpenVINO finds no {' and no '.join(missing)} here, only {', '.join(sorted(needs.found))}: "
         "is the container given the device, as with --device /dev/dri?"
     )
+
+
+def _is_there(asked: str, found: Iterable[str]) -> bool:
+    """Whether a device is among those found, or needs not be: `AUTO` chooses by itself, `-CPU` is one to leave out.
+
+    `GPU` is any of them, and the only one is found as `GPU` although it may be called `GPU.0` too.
+    """
+    kind, _, index = asked.partition(".")
+    if kind in ("", "AUTO") or kind.startswith("-"):
+        return True
+    others = [other.partition(".") for other in found]
+    return any(kind == other and (not index or not its or index == its) for other, _, its in others)
 
 
 def _listed(nodes: Nodes) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from bundle.pipeline import PipelineSpec
 from edgepack.errors import BadInput
 
 BASE = "base"  # of a predictor's options: the manifest of the bundle that it was made of on a device
@@ -33,6 +34,22 @@ class Versions:
     def latest(self) -> str:
         """The highest version."""
         return max(self.places, key=int)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was seen of models that may change: model → number → mark, and by model why it cannot be read. What has no
+    versions, as a program, has an empty number.
+    """
+
+    marks: Mapping[str, Mapping[str, str]]
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+def base_of(spec: PipelineSpec, manifest: str) -> str:
+    """The manifest that was installed: a bundle's own, or that of the one which it was made of on a device."""
+    worker = spec.steps[0].worker
+    return str(worker.options.get(BASE, manifest)) if worker is not None else manifest
 
 
 def versions_of(name: str, folder: str, files: Mapping[str, Path], kind: str) -> Versions:

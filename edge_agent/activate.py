@@ -6,7 +6,8 @@ Rules:
 - golden rows run in a child before the model is ever loaded here; a bundle that fails leaves the one that
   serves untouched
 - an attempt is counted before it begins: what takes the machine down three times is not tried a fourth time
-- active and previous stay on disk; what neither they nor the assignment name is deleted
+- active and previous stay on disk, with the bundles that they were made of on this device; what neither they nor the
+  assignment name is deleted; what a budget of the disk lets go of is neither any more
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import msgspec
 from bundle import media
 from bundle.bundle import Bundle
 from bundle.golden import Comparison
+from bundle.model_folders import base_of
 from bundle.pipeline import PipelineSpec
 from bundle.store import OpenBundle, faults, unpack
 from edge_agent.events import event
@@ -37,7 +39,7 @@ from fleet.messages import Assigned
 from oci.digest import Digest
 from oci.image import parse_manifest
 from runtimes.environment import collect as collect_environments
-from runtimes.environment import empty_scratch, environment_names
+from runtimes.environment import environment_names, sweep
 
 log = logging.getLogger("edgepack.agent")
 
@@ -72,7 +74,9 @@ class Stage(Protocol):
 
 
 class Activator:
-    """Activates, restores, removes and tidies up. Used by one thread at a time, but for `reload`."""
+    """Activates, restores, removes and tidies up. May be used by several threads at once: those that follow the hub and
+    live models, and of clients that have pipelines loaded. A trial runs outside `turn`, beside what others do.
+    """
 
     def __init__(
         self,
@@ -91,7 +95,7 @@ class Activator:
         self._trial = trial
         self._admit = admit
         self.kept: Callable[[], Iterable[str]] = lambda: ()  # manifests that somebody else has a use for
-        self.turn = threading.RLock()  # a client may have a pipeline loaded while the hub changes what is installed
+        self.turn = threading.RLock()  # one at a time changes what is installed, unpacked, or in memory
 
     def unpack(self, bundle: Bundle) -> Path:
         """Write a bundle's folder, durably. Raises NotTrusted when a blob is not what the manifest says."""
@@ -134,9 +138,25 @@ class Activator:
         with self.turn:
             self._stage.load_beside(name, folder, version)()
 
+    def resume(self, name: str, version: Assigned) -> None:
+        """Have a staged bundle that was proven here answer again under its name; that is no attempt, which are counted.
+
+        Raises RuntimeFailed where it does not load just now: it may be tried again.
+        """
+        with self.turn:
+            switch = self._stage.load(name, self._whole_folder(name, version), version)
+            installed = self._state.installed().get(name)
+            if installed is None or installed.active != version:
+                self._state.activate(name, version)
+            switch()
+
     def discard(self, manifest: str) -> None:
-        """Delete a bundle's folder that nothing in memory needs."""
-        self._discard(self._folders.bundle(manifest))
+        """Delete a bundle's folder that nothing in memory needs, and forget that it is installed: the next start does
+        not miss it.
+        """
+        with self.turn:
+            self._state.let_go(manifest)
+            self._discard(self._folders.bundle(manifest))
 
     def restore(self, only: Collection[str] | None = None) -> dict[str, str]:
         """Serve what was active when the agent last ran, or the version before. Returns reason by name for
@@ -144,7 +164,7 @@ class Activator:
         """
         for path in self._folders.bundles.glob(".*"):
             shutil.rmtree(path, ignore_errors=True)
-        empty_scratch(self._folders.environments)
+        sweep(self._folders.environments)
         installed = self._state.installed()
         if only is not None:
             whole = {name: each for name, each in installed.items() if each.active.manifest in only}
@@ -177,7 +197,8 @@ class Activator:
     def _collect(self, wanted: Iterable[str]) -> None:
         installed = self._state.installed().values()
         versions = [version.manifest for each in installed for version in (each.active, each.previous) if version]
-        manifests = {*versions, *wanted, *self.kept()}
+        bases = (made_of(self._folders, each) for each in versions)
+        manifests = {*versions, *bases, *wanted, *self.kept()}
         compiled = self._folders.compiled
         for path in [*self._folders.bundles.iterdir(), *(compiled.iterdir() if compiled.is_dir() else [])]:
             if f"sha256:{path.name}" not in manifests:
@@ -250,6 +271,14 @@ class Activator:
                 continue
             return [hex_name, *(Digest(blob.digest).hex for blob in (document.config, *document.layers))]
         return [hex_name]
+
+
+def made_of(folders: Folders, manifest: str) -> str:
+    """The bundle that one was made of on this device, which is needed again when its models change; else itself."""
+    try:
+        return base_of(OpenBundle(folders.bundle(manifest)).spec, manifest)
+    except EdgepackError:
+        return manifest  # damaged, or not there: nothing says what it was made of
 
 
 def _judge(name: str, version: Assigned, comparison: Comparison) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import numpy as np
 
-from bundle.model_folders import BASE
+from bundle.model_folders import base_of
 from columns.columns import Columns
 from columns.schema import Field, Schema
 from columns.types import ListOf, innermost
@@ -165,8 +165,7 @@ class ActivePipeline:
     @cached_property
     def base(self) -> str:
         """The manifest that was installed: its own, or that of the bundle which was given other models here."""
-        worker = self.loaded.spec.steps[0].worker
-        return str(worker.options.get(BASE, self.manifest)) if worker is not None else self.manifest
+        return base_of(self.loaded.spec, self.manifest)
 
     @cached_property
     def own_models(self) -> dict[str, tuple[str, ...]]:
@@ -174,6 +173,15 @@ class ActivePipeline:
         worker = self.loaded.spec.steps[0].worker
         told = worker.options.get("models", {}) if worker is not None and self.is_program else {}
         return {name: tuple(sorted(versions, key=int)) for name, versions in told.items()}
+
+    @cached_property
+    def absent(self) -> frozenset[tuple[str, str]]:
+        """Those of its own models, by name and version, that are not on this disk."""
+        worker = self.loaded.spec.steps[0].worker
+        told = worker.options.get("models", {}) if worker is not None and self.is_program else {}
+        return frozenset(
+            (name, number) for name, each in told.items() for number, said in each.items() if "path" not in said
+        )
 
     @property
     def models(self) -> tuple[ServedModel, ...]:

@@ -39,12 +39,14 @@ from edge_agent.folders import Folders
 from edge_agent.hub_client import HubClient, checked_url
 from edge_agent.imports import bundles_in_layouts, import_layout
 from edge_agent.live_folder import LiveFolder
-from edge_agent.live_models import Budget, LiveModels, Source
+from edge_agent.live_making import Source
+from edge_agent.live_models import LiveModels
+from edge_agent.live_versions import Budget
 from edge_agent.loop import Backoff, Loop
 from edge_agent.repository import Repository
 from edge_agent.serving import Serving
 from edge_agent.spools import Spools
-from edge_agent.state import PROVIDER_NOTE, SANDBOX_NOTE, Enrolled, State, Tuning
+from edge_agent.state import LIVE_NOTE, PROVIDER_NOTE, SANDBOX_NOTE, Enrolled, State, Tuning
 from edge_agent.sync import Sync
 from edge_agent.trust import DigestsOnly, Trust
 from edgepack import __version__
@@ -338,7 +340,8 @@ class Agent:
         """Begin to talk to the hub, once there is one."""
         started_ms = time.time_ns() // 1_000_000
         # what an earlier process ended with, perhaps killed, says nothing of this one
-        self.state.beat(started_ms=started_ms, pid=os.getpid(), sandbox_policy=self.config.sandbox, errors={})
+        over = dict.fromkeys(each for each in self.state.pulse() if each.startswith(LIVE_NOTE))
+        self.state.beat(started_ms=started_ms, pid=os.getpid(), sandbox_policy=self.config.sandbox, errors={}, **over)
         present = self.state.enrolment()
         if present and self.config.hub and checked_url(self.config.hub) != present.hub:
             event(
@@ -354,17 +357,20 @@ class Agent:
             work = self._folders.root / "live"
             rmtree(work, ignore_errors=True)
             source = LiveFolder(self.config.models, work, self._folders.bundle, lambda: self.serving.pipelines)
-            self.live_models([source], interval_s=self.config.models_s).start()
+            is_followed = self.config.models_s > 0
+            self.live_models([source], interval_s=self.config.models_s if is_followed else Config.models_s).start(
+                follow=is_followed
+            )
 
     def stop(self) -> None:
         """End the loops; what they had begun is made good at the next start."""
         self._stopped.set()
-        for loop in (self._check_in, self._sync):
+        loops = [self._check_in, self._sync, *([self._live.loop] if self._live is not None else [])]
+        for loop in loops:
             loop.stop()
-        for loop in (self._check_in, self._sync):
-            loop.join(self.config.stop_s)
-        if self._live is not None:
-            self._live.stop(self.config.stop_s)
+        end = time.monotonic() + self.config.stop_s
+        for loop in loops:
+            loop.join(max(0.0, end - time.monotonic()))
         self._disconnect()
         with suppress(EdgepackError):
             self._note_pending()

@@ -43,7 +43,7 @@ class Config:
     queue: int = 64  # requests that wait for one of these; more are refused at once
     model_control: str = "none"  # whether clients may load and unload pipelines: none, or explicit
     models: Path | None = None  # a folder of models for predictors, by pipeline; see edge_agent.live_folder
-    models_s: float = 30.0  # seconds in which a change in it answers
+    models_s: float = 30.0  # seconds in which a change in it answers; 0: it is looked at once
     sandbox: str = "best"  # that python steps run in: the best this kernel has, or all of it is required
     stop_s: float = 5.0  # seconds for work in progress when the agent is told to stop
     log_format: LogFormat = "text"  # of what goes to standard error: text, or json, an object a line

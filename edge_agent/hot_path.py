@@ -53,6 +53,7 @@ class HotPath:
         self._table, self.serving, self.metrics = table, serving, metrics
         self._watch, self._most_bytes = watch, most_bytes
         self._threads = Threads("infer", threads, queue, lambda: serving.wanted_threads)
+        serving.while_waking = self._threads.aside
         self._unflushed: list[Kept] = []
         self.turn = 0  # of the serving thread
         self.tracks: dict[Track, None] = {}

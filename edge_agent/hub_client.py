@@ -21,10 +21,12 @@ from urllib3.exceptions import HTTPError, SSLError
 from edgepack.errors import BadInput, EdgepackError, NotTrusted, Unreachable
 from fleet.messages import Assignment, Enrolment, EnrolRequest, ErrorBody, Inventory, Message, Receipt
 from fleet.wire import SEGMENT_DIGEST, SEGMENT_PIPELINE, SEGMENT_TYPE, segment_path
+from oci.deadline import pools_with_deadline
 
 ANSWER_LIMIT = 4 << 20  # bytes of one answer; an assignment of a thousand pipelines is a tenth of it
 CONNECT_S = 10.0
 READ_S = 60.0  # between two reads of one answer
+ANSWER_S = 120.0  # for all of it
 _RETRY_LATER = (408, 425, 429)
 
 M = TypeVar("M", bound=Message)
@@ -72,17 +74,26 @@ class HttpHub:
     """The hub over HTTP. Usable from several threads."""
 
     def __init__(
-        self, url: str, *, device: str = "", bearer: str = "", ca_file: Path | None = None, read_s: float = READ_S
+        self,
+        url: str,
+        *,
+        device: str = "",
+        bearer: str = "",
+        ca_file: Path | None = None,
+        read_s: float = READ_S,
+        answer_s: float = ANSWER_S,
     ) -> None:
-        """`ca_file` is the CA of a hub whose certificate this machine does not trust by itself."""
+        """`ca_file` is the CA of a hub whose certificate this machine does not trust by itself. The hub may be silent
+        for `read_s` seconds, and take `answer_s` over an answer.
+        """
         self.url = checked_url(url)
         self._device = device
         self._headers = {"User-Agent": "edgepack-agent", "Accept": "application/json"}
         if bearer:
             self._headers["Authorization"] = f"Bearer {bearer}"
-        timeout = urllib3.Timeout(connect=min(CONNECT_S, read_s), read=read_s)
+        timeout = urllib3.Timeout(connect=min(CONNECT_S, read_s), read=answer_s)
         ca_certs = str(ca_file) if ca_file else None
-        self._pool = urllib3.PoolManager(maxsize=4, retries=False, timeout=timeout, ca_certs=ca_certs)
+        self._pool = pools_with_deadline(read_s, maxsize=4, retries=False, timeout=timeout, ca_certs=ca_certs)
 
     def close(self) -> None:
         """Close all connections."""

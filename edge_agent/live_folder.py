@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlencode
@@ -18,7 +17,7 @@ import msgspec
 
 from bundle.bundle import folder_sha256, pack
 from bundle.golden import GoldenRows
-from bundle.model_folders import BASE, Versions, files_in, mark_of, models_in
+from bundle.model_folders import BASE, Found, Versions, files_in, mark_of, models_in
 from bundle.pipeline import PipelineSpec, StepSpec, WorkerSpec, wheel_path
 from bundle.store import OpenBundle
 from columns.columns import Columns
@@ -33,16 +32,8 @@ from oci.layout import write_layout
 _OWN = "live"  # where these models lie in a bundle
 
 
-@dataclass(frozen=True)
-class Found:
-    """What is there: pipeline → its version, which has no number → mark."""
-
-    marks: Mapping[str, Mapping[str, str]]
-    faults: Mapping[str, str] = field(default_factory=dict)
-
-
 class LiveFolder:
-    """The folder as a `live_models.Source`."""
+    """The folder as a `live_making.Source`."""
 
     def __init__(self, folder: Path, work: Path, bundle_of: Callable[[str], Path], serving: Callable[[], Any]) -> None:
         """`bundle_of` is where the bundle of a manifest lies; `serving` gives the pipelines that answer."""
@@ -110,7 +101,7 @@ def _told(model: Versions, before: Mapping[str, Mapping[str, Mapping[str, str]]]
 def _places(step: StepSpec, worker: WorkerSpec) -> tuple[str, ...]:
     """Where the bundle's own models lie."""
     versions = (each for model in worker.options.get("models", {}).values() for each in model.values())
-    return tuple(f"{step.model}/{each['path']}/" for each in versions)
+    return tuple(f"{step.model}/{each['path']}/" for each in versions if "path" in each)
 
 
 def _check_savedmodels(base: OpenBundle, step: StepSpec, worker: WorkerSpec, models: Iterable[Versions]) -> None:

@@ -8,6 +8,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import time
 
 from edge_agent.activate import Activator
 from edge_agent.events import event
@@ -15,6 +16,8 @@ from edge_agent.serving import Serving
 from edgepack.errors import RuntimeFailed
 
 log = logging.getLogger("edgepack.agent")
+
+_WAKE_S = 60.0  # for what is being made for others already
 
 
 class Repository:
@@ -24,11 +27,14 @@ class Repository:
         self._serving, self._activator = serving, activator
 
     def load(self, name: str) -> None:
-        """Have an installed pipeline answer; one that does is left as it is. Raises NotServed for an unknown one,
-        RuntimeFailed for one that does not load any more.
+        """Have an installed pipeline answer; one that does is left as it is, one that rests is woken. Raises NotServed
+        for an unknown one, RuntimeFailed for one that does not load any more, Unreachable for one that does not wake.
         """
         if name in self._serving.names:
             return
+        if name in self._serving.resting and self._serving.wake is not None:
+            with self._serving.lease(name, wake_by=time.monotonic() + _WAKE_S):
+                return
         reason = self._activator.reload(name)
         if name not in self._serving.names:
             raise RuntimeFailed(reason or f"pipeline '{name}' did not load")

@@ -215,10 +215,24 @@ class State:
             db.execute("DELETE FROM attempts WHERE manifest = ?", (version.manifest,))
             db.execute("DELETE FROM quarantine WHERE manifest = ?", (version.manifest,))
 
+    def forget_previous(self, name: str) -> None:
+        """Go back to no version but the active one, so that the disk need not hold another."""
+        with self._writing() as db:
+            db.execute("UPDATE pipelines SET previous = NULL WHERE name = ?", (name,))
+
     def remove(self, name: str) -> None:
         """Forget a pipeline that is no longer assigned."""
         with self._writing() as db:
             db.execute("DELETE FROM pipelines WHERE name = ?", (name,))
+
+    def let_go(self, manifest: str) -> None:
+        """Forget a bundle that leaves this disk on purpose, as what is active and as what was before."""
+        with self._writing() as db:
+            for name, active, previous in db.execute("SELECT name, active, previous FROM pipelines").fetchall():
+                if _assigned(active).manifest == manifest:
+                    db.execute("DELETE FROM pipelines WHERE name = ?", (name,))
+                elif previous and _assigned(previous).manifest == manifest:
+                    db.execute("UPDATE pipelines SET previous = NULL WHERE name = ?", (name,))
 
     # What went wrong
 

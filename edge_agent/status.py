@@ -12,12 +12,10 @@ import urllib3
 
 from arch.providers import Choice
 from bundle.bundle import version_of
-from bundle.model_folders import BASE
-from bundle.store import OpenBundle
+from edge_agent.activate import made_of
 from edge_agent.config import Config
 from edge_agent.folders import Folders
 from edge_agent.state import LIVE_NOTE, PROVIDER_NOTE, SANDBOX_NOTE, Enrolled, State
-from edgepack.errors import EdgepackError
 from fleet.messages import Assignment
 from runtimes.sandbox import level_of_this_kernel
 
@@ -115,7 +113,7 @@ def _pipeline(
     shown = here.active if here else wanted
     quarantined = state.quarantined().get(wanted.manifest) if wanted else None
     is_wanted = here is not None and (
-        wanted is None or wanted.manifest in (here.active.manifest, _base_of(folders, here.active.manifest))
+        wanted is None or wanted.manifest in (here.active.manifest, made_of(folders, here.active.manifest))
     )
     return PipelineStatus(
         name=name,
@@ -130,15 +128,6 @@ def _pipeline(
         sandbox=pulse.get(f"{SANDBOX_NOTE}{name}") or {},
         providers=choices(pulse).get(name, {}),
     )
-
-
-def _base_of(folders: Folders, manifest: str) -> str | None:
-    """The bundle that one with other models was made of on this device."""
-    try:
-        worker = OpenBundle(folders.bundle(manifest)).spec.steps[0].worker
-    except EdgepackError:
-        return None
-    return worker.options.get(BASE) if worker is not None else None
 
 
 def choices(pulse: Mapping[str, Any]) -> dict[str, dict[str, Choice]]:

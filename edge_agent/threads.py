@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 
 log = logging.getLogger("edgepack.agent")
 
 Work = Callable[[], None]
+
+_MOST_ASIDE = 16  # threads that others are started for
 
 
 class Threads:
@@ -23,6 +26,7 @@ class Threads:
         self._threads: list[threading.Thread] = []
         self._free = 0  # threads without work
         self._waiting = 0  # pieces of work that no thread has begun
+        self._aside = 0  # threads whose work waits for something else than a processor
 
     @property
     def waiting(self) -> int:
@@ -32,7 +36,7 @@ class Threads:
     def submit(self, work: Work) -> bool:
         """Have work done; False where too much waits already."""
         with self._lock:
-            has_most = len(self._threads) >= self._count and len(self._threads) >= self._wanted()
+            has_most = self._has_most
             if self._waiting >= self._free + self._limit and has_most:
                 return False
             self._waiting += 1
@@ -40,6 +44,24 @@ class Threads:
                 self._start()
         self._work.put(work)
         return True
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While work waits, in a thread of these, for something else than a processor: another takes its place."""
+        with self._lock:
+            self._aside += 1
+            if self._waiting > self._free and not self._has_most:
+                self._start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._aside -= 1
+
+    @property
+    def _has_most(self) -> bool:
+        at_work = len(self._threads) - min(self._aside, _MOST_ASIDE)
+        return at_work >= self._count and at_work >= self._wanted()
 
     def stop(self) -> None:
         """Let the threads end, after the work that is queued."""

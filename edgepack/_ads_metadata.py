@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from edgepack.errors import BadInput
 
 METADATA, RUNTIME = "model_metadata.json", "runtime.yaml"
 TESTS = "ArtifactTestResults"
+DIGESTS = "ArtifactDigests"  # of what prepare() wrote, so that what was edited since is told from it
 _GIT_S = 5
 _MOST_PARAMETERS = 200
-_DISTRIBUTIONS = {"sklearn": "scikit-learn", "tensorflow": "tensorflow"}
+_MODULES = {"pytorch": "torch"}
 
 
 def runtime_yaml(
@@ -59,9 +63,20 @@ def git_provenance(folder: Path) -> dict[str, str]:
     return {
         "git_commit": commit,
         "git_branch": _git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "HEAD",
-        "repository_url": _git(folder, "config", "--get", "remote.origin.url"),
+        "repository_url": _without_secrets(_git(folder, "config", "--get", "remote.origin.url")),
         "training_script_changed": str(bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "."))),
     }
+
+
+def _without_secrets(address: str) -> str:
+    """The address without who asks, and without what such a one may have to say: it travels with the model."""
+    if "://" not in address:
+        return address
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -76,13 +91,11 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def taxonomy(estimator: Any, framework: str, use_case: str | None) -> dict[str, Any]:
     """What the model is: library, version, class, hyper-parameters, use case."""
-    try:
-        found = version(_DISTRIBUTIONS.get(framework, framework))
-    except PackageNotFoundError:
-        found = None
+    module = sys.modules.get(_MODULES.get(framework, framework))  # whose estimator it is: it was imported
+    found = getattr(module, "__version__", None)  # several distributions bring one module: xgboost and xgboost-cpu
     return {
         "Framework": framework,
-        "FrameworkVersion": found,
+        "FrameworkVersion": None if found is None else str(found),
         "Algorithm": type(estimator).__qualname__,
         "Hyperparameters": _parameters(estimator),
         "UseCaseType": use_case,
@@ -106,6 +119,28 @@ def _parameters(estimator: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     is_plain = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
     return value if is_plain or value is None else str(value)[:200]
+
+
+def write(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one of the artifact's JSON files."""
+    path.write_text(json.dumps(value, indent=1, default=str) + "\n", "utf-8")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The metadata that lies beside a model. Raises BadInput for what `write` did not write."""
+    try:
+        said = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"'{path}' is not JSON: {error}; delete it, and it is written anew") from error
+    if not isinstance(said, dict) or not isinstance(said.get("taxonomy", {}), dict):
+        raise BadInput(f"'{path}' is not as prepare() writes it: delete it, and it is written anew")
+    return said
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """File -> `sha256:...` of those that are there."""
+    there = (folder / name for name in names)
+    return {path.name: f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in there if path.is_file()}
 
 
 def inventory(folder: Path) -> list[str]:

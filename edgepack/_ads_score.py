@@ -54,7 +54,7 @@ def deserialize(data, input_schema_path):
     data_type = data.get("data_type", "") if isinstance(data, dict) else ""
     json_data = data.get("data", data) if isinstance(data, dict) else data
     if "numpy.ndarray" in data_type:
-        return np.load(BytesIO(base64.b64decode(json_data.encode("utf-8"))), allow_pickle=False)
+        {array} np.load(BytesIO(base64.b64decode(json_data.encode("utf-8"))), allow_pickle=False)
 {deserialize}
 
 
@@ -103,6 +103,11 @@ class Library:
     predict: str = _ASK
     post: str = "yhat.tolist()"
 
+    @property
+    def array(self) -> str:
+        """What becomes of an array: rows of a table are asked as they are, those of a network in its dtype."""
+        return "json_data =" if self.deserialize == _TENSOR else "return"
+
 
 def _unpickled(module: str) -> Library:
     return Library(
@@ -150,6 +155,7 @@ def score_py(serializer: str, model: str) -> str:
         imports=made.imports,
         model=model,
         load=made.load,
+        array=made.array,
         deserialize=made.deserialize,
         post=made.post,
         predict=made.predict,

@@ -181,5 +181,8 @@ def _run(program: Callable[[], click.Command], name: str, arguments: list[str] |
 
 
 def _end(line: str, code: int) -> int:
-    print(" ".join(line.split()), file=sys.stderr)  # noqa: T201 - the one place where an error is printed
+    plain = "".join(
+        each if each.isprintable() else "?" for each in " ".join(line.split())
+    )  # others' words may be in it
+    print(plain, file=sys.stderr)  # noqa: T201 - the one place where an error is printed
     return code

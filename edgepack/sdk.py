@@ -6,32 +6,28 @@ program `edgepack` in a child process. The estimator's own libraries are those o
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import BadInput, RuntimeFailed
+from edgepack._golden import evenly, write_rows
+from edgepack._program import asked
+from edgepack.errors import BadInput
 
 MODEL, GOLDEN, TOML = "model.pkl", "golden.json", "edgepack.toml"
-MOST_ROWS = 200  # golden rows: they travel with every bundle
 FRAMEWORKS = ("sklearn", "xgboost", "lightgbm")
 
 _MATRIX, _TEXT = "inputs", "text"
 _METHODS = {"predictions": "predict", "probabilities": "predict_proba"}
 _NUMBERS = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 _NO_ROWS = "x_sample has no rows: give some that the estimator can predict"
-_RUN = "import sys; sys.path.insert(0, {root!r}); from edgepack.launch import edgepack; edgepack()"
-_NEEDED = ("click", "msgspec", "numpy", "pyarrow", "uv")  # what packaging takes, in the interpreter that does it
 
 
 @dataclass(frozen=True)
@@ -76,9 +72,9 @@ def prepare(
     try:
         (stage / MODEL).write_bytes(_pickled(estimator))
         rows = _rows_of(columns, answers)
-        _write_rows(stage / GOLDEN, rows)
+        write_rows(stage / GOLDEN, rows)
         said = _init(stage, name or target.name, framework, fields, wheels)
-        _write_rows(stage / GOLDEN, _of_fields(rows, said["output"]))
+        write_rows(stage / GOLDEN, _of_fields(rows, said["output"]))
         stage.chmod(0o755)
         stage.rename(target)
     finally:
@@ -204,7 +200,7 @@ def _rows_of(columns: Mapping[str, list[Any]], answers: Mapping[str, list[Any]])
             **{f"in.{name}": values[row] for name, values in columns.items()},
             **{f"out.{name}": values[row] for name, values in answers.items()},
         }
-        for row in range(0, count, max(1, math.ceil(count / MOST_ROWS)))
+        for row in evenly(count)
     ]
     finite = [row for row in rows if all(_is_finite(value) for value in row.values())]
     if not finite:
@@ -228,10 +224,6 @@ def _of_fields(rows: Sequence[Mapping[str, Any]], outputs: Mapping[str, str]) ->
     ]
 
 
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", "utf-8")
-
-
 def _init(
     stage: Path, name: str, framework: str, fields: Mapping[str, str], wheels: str | Path | None
 ) -> dict[str, Any]:
@@ -240,34 +232,5 @@ def _init(
     arguments = ["init", str(stage / MODEL), "--framework", framework, "--name", legal, "--golden", GOLDEN, "--json"]
     arguments += ["--wheels", str(wheels)] if wheels else []
     arguments += [part for field, type_ in fields.items() for part in ("--input", f"{field}={type_}")]
-    with subprocess.Popen(
-        [*_program(), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
-        last = _forwarded(child)
-        said = child.stdout.read() if child.stdout else ""
-    if child.returncode:
-        family = BadInput if child.returncode == BadInput.exit_code else RuntimeFailed
-        raise family(last.removeprefix("edgepack: ") or f"edgepack init ended with {child.returncode}")
-    found: dict[str, Any] = json.loads(said)
+    found: dict[str, Any] = json.loads(asked(*arguments))
     return found
-
-
-def _forwarded(child: subprocess.Popen[str]) -> str:
-    """Pass on what the child says while it works, but for its last line, which is returned."""
-    last = ""
-    for line in child.stderr or ():
-        if last:
-            sys.stderr.write(f"{last}\n")
-        last = line.rstrip("\n")
-    return last
-
-
-def _program() -> list[str]:
-    """How `edgepack` is started: by this interpreter if it can package, else by the one on the path."""
-    if all(importlib.util.find_spec(each) for each in _NEEDED):
-        root = str(Path(__file__).resolve().parent.parent)
-        return [sys.executable, "-I", "-c", _RUN.format(root=root)]
-    found = shutil.which("edgepack")
-    if found is None:
-        raise BadInput("preparing a project needs the program edgepack: pip install 'edgepack[packager]'")
-    return [found]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from pathlib import Path
 
 import urllib3
@@ -16,7 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from durable.files import publish
 from edgepack.errors import NotTrusted
-from oci._session import Session
+from oci._session import SLOWEST_BYTES_S, Session
 from oci.blob import FileBlob, chunks
 from oci.descriptor import Descriptor
 from oci.digest import Digest
@@ -104,8 +105,10 @@ class _Part:
 
 
 def _fill(session: Session, repository: str, part: _Part) -> None:
-    """Ask until the part is as long as it should be. Only attempts that bring nothing new are counted."""
-    furthest, failures, with_ranges = part.size, 0, True
+    """Ask until the part is as long as it should be. Only attempts are counted that bring nothing new, or no more than
+    trickles.
+    """
+    furthest, failures, with_ranges, since = part.size, 0, True, time.monotonic()
     while part.missing:
         cause: object = "it ends too early"
         try:
@@ -115,8 +118,9 @@ def _fill(session: Session, repository: str, part: _Part) -> None:
                 raise  # our disk, not their network
             cause = error
         session.check_stop()
-        failures = 0 if part.size > furthest else failures + 1
-        furthest = max(furthest, part.size)
+        now = time.monotonic()
+        failures = 0 if part.size - furthest > SLOWEST_BYTES_S * (now - since) else failures + 1
+        furthest, since = max(furthest, part.size), now
         if part.missing and failures >= session.attempts:
             raise session.unreachable(cause, failures)
         if part.missing:

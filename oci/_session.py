@@ -6,6 +6,7 @@
 - No message repeats a header or a query, for they may hold secrets; of an answer's body it repeats what the registry
   says about an error, without our credentials.
 - 507 is for a person to mend, by making room: it is not tried again.
+- An answer ends in time, however slowly its bytes drip; a blob takes as long as it comes at a bearable rate.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -31,9 +32,11 @@ from edgepack.errors import BadInput, NotTrusted, Unreachable
 from oci import _error_body
 from oci._authorizer import Authorizer
 from oci.credentials import Challenge, Credentials
+from oci.deadline import pools_with_deadline
 from oci.reference import is_loopback
 
-CONNECT_S, READ_S = 10.0, 60.0
+CONNECT_S, READ_S, ANSWER_S = 10.0, 60.0, 120.0
+SLOWEST_BYTES_S = 1000.0  # of a blob, over the time of an answer: a slower one is cut
 SMALL_ANSWER = 4 << 20  # bytes of an answer that is read whole
 _LONGEST_WAIT_S = 15.0
 _DRAINED = 1 << 16  # bytes left unread that cost less than a new connection
@@ -61,7 +64,8 @@ class Answer:
 class Session:
     """Connections to one registry, shared by threads.
 
-    `sleep` is the wait between attempts (tests hand in none), `read_s` how many seconds the registry may be silent.
+    `sleep` is the wait between attempts (tests hand in none), `read_s` how many seconds the registry may be silent,
+    `answer_s` how long an answer may be waited for: all of it, or of a blob for bytes that come too slowly.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Session:
         attempts: int = 5,
         sleep: Callable[[float], object] | None = None,
         read_s: float = READ_S,
+        answer_s: float = ANSWER_S,
     ) -> None:
         plain = plain_http or (is_loopback(host) and ca_file is None)
         self.host, self.origin = host, f"{'http' if plain else 'https'}://{host}"
@@ -82,15 +87,15 @@ class Session:
         self._authorizer = Authorizer(self.origin, credentials)
         self._sleep = sleep
         self._stop = threading.Event()
-        self._pool = urllib3.PoolManager(
-            maxsize=4,
-            retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_S, read=read_s),
-            ca_certs=str(ca_file) if ca_file else None,
-        )
         self._opened: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
-        pools = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
-        self._pool.pool_classes_by_scheme = {name: _remembering(pool, self._opened) for name, pool in pools.items()}
+        settings: dict[str, Any] = {
+            "maxsize": 4,
+            "retries": False,
+            "timeout": urllib3.Timeout(connect=CONNECT_S, read=answer_s),
+            "ca_certs": str(ca_file) if ca_file else None,
+        }
+        self._pool = _remembered(pools_with_deadline(read_s, **settings), self._opened)
+        self._blobs = _remembered(pools_with_deadline(read_s, SLOWEST_BYTES_S, **settings), self._opened)
 
     def until(self, stop: threading.Event) -> Session:
         """The same connections and tokens, for work that ends when `stop` is set."""
@@ -101,6 +106,7 @@ class Session:
     def close(self) -> None:
         """Close all connections."""
         self._pool.clear()
+        self._blobs.clear()
 
     def abort(self) -> None:
         """Break all connections, so that a thread that waits for a silent registry goes on, to its error."""
@@ -125,7 +131,7 @@ class Session:
         """
 
         def send() -> Answer:
-            with self._send(method, path, scope, headers or {}, body) as response:
+            with self._send(self._pool, method, path, scope, headers or {}, body) as response:
                 return Answer(response.status, response.headers, self._whole(response))
 
         answer = self._trying(send, again)
@@ -137,11 +143,13 @@ class Session:
     def stream(
         self, path: str, *, scope: str, expected: Collection[int], headers: Mapping[str, str] | None = None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """GET, the body left to the caller, who reads it raw. Attempts cover only the way to the status line."""
+        """GET, the body left to the caller, who reads it raw; one that trickles is cut. Attempts cover only the way to
+        the status line.
+        """
 
         def send() -> contextlib.ExitStack:
             with contextlib.ExitStack() as stack:
-                responses.append(stack.enter_context(self._send("GET", path, scope, headers or {}, None)))
+                responses.append(stack.enter_context(self._send(self._blobs, "GET", path, scope, headers or {}, None)))
                 return stack.pop_all()
 
         responses: list[urllib3.BaseHTTPResponse] = []
@@ -203,14 +211,20 @@ class Session:
 
     @contextlib.contextmanager
     def _send(
-        self, method: str, path: str, scope: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        pool: urllib3.PoolManager,
+        method: str,
+        path: str,
+        scope: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """One attempt: authorize where asked, follow redirects, leave the body unread."""
         url, challenged = urljoin(self.origin, path), 0
         for _ in range(_MOST_REDIRECTS + 2):
             own = origin_of(url) == self._own
             sent = {**headers, **(self._authorizer.headers(scope) if own else {})}
-            with self._once(method, url, sent, body) as response:
+            with self._once(pool, method, url, sent, body) as response:
                 if response.status == 401 and own and challenged < 2:
                     challenged += 1
                     if self._challenged(response, scope, sent):
@@ -223,9 +237,9 @@ class Session:
 
     @contextlib.contextmanager
     def _once(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self, pool: urllib3.PoolManager, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        response = self._pool.request(
+        response = pool.request(
             method,
             url,
             body=body,
@@ -248,7 +262,7 @@ class Session:
 
     def _challenged(self, response: urllib3.BaseHTTPResponse, scope: str, sent: Mapping[str, str]) -> bool:
         def fetch(url: str, headers: Mapping[str, str], form: bytes | None) -> tuple[int, bytes]:
-            with self._once("POST" if form else "GET", url, headers, form) as answer:
+            with self._once(self._pool, "POST" if form else "GET", url, headers, form) as answer:
                 return answer.status, self._whole(answer)
 
         challenge = Challenge.parse(response.headers.get("WWW-Authenticate", ""))
@@ -302,6 +316,13 @@ class Session:
         if self._authorizer.sends_token:
             return ""
         return f": `edgepack login --hub {self.origin} --token T`" if is_hub else f": `docker login {self.host}`"
+
+
+def _remembered(made: urllib3.PoolManager, opened: weakref.WeakSet[HTTPConnection]) -> urllib3.PoolManager:
+    """The same pools, whose connections are noted in `opened`."""
+    kinds = made.pool_classes_by_scheme
+    made.pool_classes_by_scheme = {name: _remembering(pool, opened) for name, pool in kinds.items()}
+    return made
 
 
 def _remembering(

@@ -19,7 +19,7 @@ import msgspec
 from durable.files import make_folder, write_atomically
 from edgepack.errors import BadInput, NotTrusted
 from oci._download import download
-from oci._session import READ_S, Session
+from oci._session import ANSWER_S, READ_S, Session
 from oci._upload import has_blob, upload
 from oci.blob import Blob, BytesBlob, FileBlob
 from oci.credentials import Credentials
@@ -40,8 +40,9 @@ class Registry:
     """A client of one registry.
 
     `auth` is Basic or Bearer; plain http is spoken to loopback hosts by itself, to others only with `plain_http`.
-    `ca_file` is the CA of a private registry, which may be silent for `read_s` seconds. `progress` is called with each
-    blob whose bytes begin to move.
+    `ca_file` is the CA of a private registry, which may be silent for `read_s` seconds and take `answer_s` over an
+    answer; a blob may take as long as it comes at a bearable rate. `progress` is called with each blob whose bytes
+    begin to move.
     """
 
     def __init__(
@@ -54,12 +55,20 @@ class Registry:
         attempts: int = 5,
         sleep: Callable[[float], object] | None = None,
         read_s: float = READ_S,
+        answer_s: float = ANSWER_S,
         progress: Callable[[Descriptor], None] | None = None,
     ) -> None:
         self.host = host
         self._progress = progress or (lambda descriptor: None)
         self._session = Session(
-            host, auth, plain_http=plain_http, ca_file=ca_file, attempts=attempts, sleep=sleep, read_s=read_s
+            host,
+            auth,
+            plain_http=plain_http,
+            ca_file=ca_file,
+            attempts=attempts,
+            sleep=sleep,
+            read_s=read_s,
+            answer_s=answer_s,
         )
 
     def __enter__(self) -> Registry:

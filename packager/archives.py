@@ -16,9 +16,11 @@ import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from durable.files import publish
 from edgepack.errors import BadInput
@@ -32,6 +34,7 @@ MOST_RATIO = 100  # above that: deflate reaches 1,000, weights and text stay bel
 _JUNK = ("__MACOSX", "__pycache__", ".DS_Store", ".ipynb_checkpoints", ".git")  # what zip programs and editors leave
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError)  # what reading a zip raises
 _LOCAL_HEADER = 30  # bytes of a member's own header, without name and extra field (APPNOTE 4.3.7)
 _PIECE = 1 << 20
 
@@ -49,22 +52,22 @@ class Tree:
 
     def read(self, path: str, limit: int) -> bytes:
         """The content of a file. Raises BadInput when it is larger than `limit` bytes."""
-        if self.files[path].stat().st_size > limit:
-            raise BadInput(f"'{path}' in '{self.name}' is larger than {limit} bytes")
-        return self.files[path].read_bytes()
+        with self.files[path].open("rb") as file:
+            return _at_most(file, limit, path, self.name)
 
     def sources(self) -> list[str]:
         """The Python files, sorted."""
         return sorted(path for path in self.files if path.endswith(".py"))
 
 
-def open_tree(path: Path, cache: Path) -> Tree:
+def open_tree(path: Path, cache: Path, *, is_apart: Callable[[Path], bool] = lambda _: False) -> Tree:
     """Open an uploaded zip or folder. A zip is unpacked below `cache`, once for each content, whole or not at all.
+    What of a folder `is_apart` does not belong to it, whatever it is.
 
     Raises BadInput that names the path at fault; nothing is left behind then.
     """
     if path.is_dir():
-        return _tree(path.name, _files_of(path))
+        return _tree(path.name, _files_of(path, is_apart))
     with path.open("rb") as file:
         digest = hashlib.sha256()
         for chunk in chunks(file):
@@ -72,6 +75,20 @@ def open_tree(path: Path, cache: Path) -> Tree:
     folder = _unpacked(path, cache / "unpacked" / digest.hexdigest())
     inside = (each for each in folder.rglob("*") if each.is_file())
     return _tree(path.name, {each.relative_to(folder).as_posix(): each for each in inside})
+
+
+@contextmanager
+def lying_still(sources: Iterable[Path]) -> Iterator[None]:
+    """Turn the loss of a file of these, while they are read, into BadInput that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        lost = Path(str(error.filename))
+        if not any(lost.is_relative_to(each) for each in sources):
+            raise
+        raise BadInput(
+            f"'{lost.name}' was there a moment ago, and is gone: package what nobody changes just now"
+        ) from error
 
 
 def is_zip(path: Path) -> bool:
@@ -89,8 +106,47 @@ def names_in(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return sorted(_checked(path, archive))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (*_DAMAGED, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def read_one(path: Path, name: str, limit: int) -> bytes | None:
+    """The content of one file of a zip or folder, None where it has none of that path; nothing is unpacked.
+
+    Raises BadInput as `open_tree`, and when the file is larger than `limit` bytes.
+    """
+    if path.is_dir():
+        return _read_file(path, name, limit)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = _checked(path, archive).get(name)
+            if info is None:
+                return None
+            with archive.open(info) as packed:
+                return _at_most(packed, limit, name, path.name)
+    except (*_DAMAGED, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_file(folder: Path, name: str, limit: int) -> bytes | None:
+    file = folder / name
+    if not os.path.lexists(file):
+        return None
+    if file.is_symlink() or file.resolve() != folder.resolve() / name or not file.is_file():
+        raise _no_plain_file(name, folder)
+    with file.open("rb") as opened:
+        return _at_most(opened, limit, name, folder.name)
+
+
+def _at_most(file: IO[bytes], limit: int, name: str, where: str) -> bytes:
+    found = file.read(limit + 1)
+    if len(found) > limit:
+        raise BadInput(f"'{name}' in '{where}' is larger than {limit} bytes")
+    return found
+
+
+def _no_plain_file(name: str, folder: Path) -> BadInput:
+    return BadInput(f"'{name}' in folder '{folder.name}' is a link or no plain file: copy the file into it")
 
 
 def _unreadable(path: Path, error: Exception) -> BadInput:
@@ -114,7 +170,7 @@ def _unpacked(path: Path, final: Path) -> Path:
                 _write(archive, info, stage / name)
         stage.chmod(0o755)
         _move(stage, final)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise _unreadable(path, error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -230,15 +286,15 @@ def _without_top(names: list[str]) -> list[str]:
     return names
 
 
-def _files_of(path: Path) -> dict[str, Path]:
+def _files_of(path: Path, is_apart: Callable[[Path], bool] = lambda _: False) -> dict[str, Path]:
     """The files of a folder as they lie, by their path in it. Links are refused: they lead out of it."""
     found: dict[str, Path] = {}
     for each in sorted(path.rglob("*")):
         name = each.relative_to(path).as_posix()
-        if is_junk(name):
+        if is_junk(name) or is_apart(each):
             continue
         if each.is_symlink() or not (each.is_file() or each.is_dir()):
-            raise BadInput(f"'{name}' in folder '{path.name}' is a link or no plain file: copy the file into it")
+            raise _no_plain_file(name, path)
         _check_name(path, name)
         if each.is_file():
             found[name] = each

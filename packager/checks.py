@@ -14,22 +14,22 @@ _CHECKS = {
     "model.format": (
         "model",
         "the file is a model that this version packages",
-        "save the fitted model alone, or export ONNX",
+        "name its framework in [[steps]], save the fitted model alone, or export ONNX",
     ),
     "model.version": (
         "model",
         "the runtime knows the model's IR version and opsets",
-        "export with an older opset; 17 runs everywhere",
+        "export it again: ONNX with opset 17 runs everywhere, TFLite with built-in operators alone",
     ),
     "model.files": (
         "model",
         "the model's files are in the project, each whole",
-        "copy the file beside the model, without links",
+        "mend what is named: whole files, inside the project, without links",
     ),
     "model.schema": (
         "model",
         "inputs and outputs have types that devices can serve",
-        "mend tensor_fields, [steps.input] or [steps.output]",
+        "mend the field that is named: in tensor_fields of ONNX or TFLite, else in [steps.input] or [steps.output]",
     ),
     "model.globals": (
         "security",
@@ -44,22 +44,22 @@ _CHECKS = {
     "model.converts": (
         "model",
         "the model was converted and compared with the original in a sandbox",
-        "give [steps.input] and [golden] rows that the model answers",
+        "mend what is named, or give [steps.input] and [golden] rows that the model answers",
     ),
     "model.code": (
         "model",
         "the upload holds one entry point, and its code parses",
-        "mend the file and line that are named",
+        "mend the file, line or field that is named",
     ),
     "model.api": (
         "model",
         "cortex.yaml describes one API that a device can run",
-        "mend the key that is named",
+        "mend the key that is named, or the access to the models that it names",
     ),
     "model.versions": (
         "model",
         "version folders are integers with one model each, and no path leads out",
-        "mend the folder that is named",
+        "mend the folder or file that is named",
     ),
     "model.payload": (
         "model",
@@ -68,21 +68,29 @@ _CHECKS = {
     ),
     "model.requirements": (
         "model",
-        "requirements.txt reads",
-        "name packages and versions only: scikit-learn==1.5.2",
+        "requirements read, or are known from the imports",
+        "name packages and versions only, in a requirements.txt: scikit-learn==1.5.2",
     ),
     "model.wheels": (
         "model",
         "every requirement has a wheel for the target",
-        'write the version that is named, or set requirements = "compatible"',
+        'write the version that is named, set requirements = "compatible", or see that the index is reachable',
     ),
-    "pipeline.seams": ("pipeline", "each step takes what the one before gives", "rename with tensor_fields"),
+    "pipeline.seams": (
+        "pipeline",
+        "each step takes what the one before gives",
+        "make their fields the same: by tensor_fields, [steps.input] or [steps.output]",
+    ),
     "pipeline.validations": (
         "pipeline",
         "validations are boolean expressions on the fields",
         "mend the expression that is named",
     ),
-    "golden.rows": ("golden", "golden rows fit the fields", "mend the file, or delete it if it was generated"),
+    "golden.rows": (
+        "golden",
+        "golden rows fit the fields",
+        "give [golden] rows of these fields; a file that was generated may be deleted",
+    ),
     "golden.tolerance": (
         "golden",
         "tolerances are of fields that a step gives",
@@ -101,12 +109,12 @@ _CHECKS = {
     "parity.runs": (
         "parity",
         "the packaged model loads and answers in a child process",
-        "run it in onnxruntime; give [golden] rows it can answer",
+        "mend what is named, or give rows that it answers: in [golden], or as sample.json of a Cortex project",
     ),
     "parity.agrees": (
         "parity",
         "the packaged model answers as expected",
-        "convert the model again, or raise [golden] tolerance",
+        "correct the answers in [golden], raise its tolerance, or convert the model again",
     ),
 }
 

@@ -11,9 +11,10 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -25,10 +26,11 @@ from columns.schema import Schema
 from columns.types import ListOf, Scalar, Type
 from columns.values import column_from_values
 from edgepack.errors import BadInput, RuntimeFailed
-from packager.confined import run_confined
+from packager.confined import LARGEST_FILE, left, result_of, run_confined
 from packager.environments import Environment
 
-DEADLINE_S = 300.0
+DEADLINE_S, TRIAL_S = 300.0, 120.0
+LARGEST_ROWS = 1 << 30  # bytes of rows in JSON, which take ten times as many once they are read
 ESTIMATORS = ("float32", "double")  # native attempts in the order in which they are tried
 NETWORKS = ("onnx",)
 NATIVE = (*ESTIMATORS, *NETWORKS)
@@ -58,11 +60,15 @@ class _Result(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Program:
-    """A child's program: the module that runs, its native attempts, and how it reads a field's type."""
+    """A child's program: the module that runs, its native attempts, how it reads a field's type; how long it may take,
+    and a converted model to answer the same rows.
+    """
 
     module: str
     strategies: tuple[str, ...]
     describe: Callable[[str, Type, str], tuple[Any, ...]]
+    timeout_s: float = DEADLINE_S
+    trial_s: float = TRIAL_S
 
 
 @dataclass(frozen=True)
@@ -114,10 +120,10 @@ def convert(
     outputs: Schema | None,
     rows: Sequence[Mapping[str, Any]] | None = None,
     program: Program | None = None,
-    timeout_s: float = DEADLINE_S,
+    timeout_s: float | None = None,
 ) -> Converted:
     """Load, ask and convert an artefact in a child. `rows` are the user's, as objects; `program` is that of
-    estimators where none is given.
+    estimators where none is given, and says how long it may take where `timeout_s` does not.
 
     Raises BadInput with the child's reason when the artefact cannot be packaged; RuntimeFailed when the child crashed,
     hung or ran out of memory.
@@ -135,16 +141,13 @@ def convert(
     if rows is not None:
         (folder / "given.json").write_bytes(msgspec.json.encode(rows))
         job["rows"] = str((folder / "given.json").resolve())
-    run_confined(program.module, job, artefact, environment, folder, timeout_s, "converting")
+    run_confined(program.module, job, artefact, environment, folder, timeout_s or program.timeout_s, "converting")
     return read_result(folder, artefact)
 
 
 def read_result(folder: Path, artefact: Path) -> Converted:
     """What the child left in its folder. Raises as `convert` does."""
-    try:
-        result = msgspec.json.decode((folder / "result.json").read_bytes(), type=_Result)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RuntimeFailed(f"converting '{artefact.name}' left no result that reads") from error
+    result = result_of(folder, _Result, f"converting '{artefact.name}'")
     if result.refused is not None:
         raise BadInput(f"model '{artefact.name}': {_line(result.refused)}")
     attempts = tuple(_attempt(folder, each, artefact) for each in result.attempts)
@@ -196,41 +199,75 @@ def _as_written(name: str, type_: Type, side: str) -> tuple[str]:
 
 ESTIMATOR = Program("convert.job", ESTIMATORS, _flat)
 NETWORK = Program("convert.nets.job", NETWORKS, _tensor)
-PIPELINE = Program("convert.nets.hugging_face", NETWORKS, _as_written)
+# a large pipeline answers a long text in seconds, and is asked all rows twice
+PIPELINE = Program("convert.nets.hugging_face", NETWORKS, _as_written, timeout_s=3 * DEADLINE_S, trial_s=3 * TRIAL_S)
+
+
+# what reading raises for files that are not as they should be
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, MemoryError, RecursionError, NotImplementedError),
+    *(zipfile.BadZipFile, msgspec.MsgspecError, BadInput),
+)
 
 
 def _attempt(folder: Path, said: _Attempt, artefact: Path) -> Attempt:
     try:
         inputs, outputs = Schema.parse(dict(said.input)), Schema.parse(dict(said.output))
-        read = _columns_read(folder / _plain(said.strategy))
+        read = _columns_read(folder, _plain(said.strategy))
         sides = (("in", inputs), ("out", outputs), ("again", outputs))
         rows, answers, again = (read(side, schema) for side, schema in sides)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, BadInput) as error:
+    except _UNREADABLE as error:
         raise RuntimeFailed(f"converting '{artefact.name}' left rows that do not read: {error}") from error
-    model = folder / f"{said.strategy}.onnx"
     reason = None if said.reason is None else _line(said.reason)
-    if reason is None and said.strategy in NATIVE and not model.is_file():
-        reason = "the converter left no model"
-    has_model = reason is None and said.strategy in NATIVE
-    kept = model if has_model else None
-    beside = tuple(path for path in (folder / TOKENIZER,) if has_model and said.task and path.is_file())
+    model, beside = None, None
+    if reason is None and said.strategy in NATIVE:
+        try:
+            model = _plain_file(folder, f"{said.strategy}.onnx")
+            beside = _plain_file(folder, TOKENIZER) if model and said.task else None
+        except OSError as error:
+            raise RuntimeFailed(f"converting '{artefact.name}' left no model that reads: {error}") from error
+        reason = None if model else "the converter left no model"
     return Attempt(
-        said.strategy, inputs, outputs, said.methods, rows, answers, again, kept, reason, said.task, beside
+        said.strategy, inputs, outputs, said.methods, rows, answers, again, model, reason, said.task,
+        () if beside is None else (beside,),
     )  # fmt: skip
 
 
-def _columns_read(stem: Path) -> Callable[[str, Schema], Columns]:
+def _plain_file(folder: Path, name: str) -> Path | None:
+    """A file of the child's that goes on by its path, None where there is none. Raises OSError for links and pipes.
+
+    The child has ended and can have started no other: what a path leads to stays.
+    """
+    with suppress(FileNotFoundError), left(folder, name, LARGEST_FILE):
+        return folder / name
+    return None
+
+
+def _columns_read(folder: Path, name: str) -> Callable[[str, Schema], Columns]:
     """How the child left its columns: as arrays, or as lists of rows in JSON where these are of any length."""
-    listed = stem.with_suffix(".json")
-    if listed.is_file():
-        said = json.loads(listed.read_bytes())
-        return lambda side, schema: _of_rows(said[side], schema)
-    with np.load(stem.with_suffix(".npz"), allow_pickle=False) as found:
-        arrays = {name: found[name] for name in found.files}
-    return lambda side, schema: _columns(arrays, side, schema)
+    try:
+        file = left(folder, f"{name}.json", LARGEST_ROWS)
+    except FileNotFoundError:
+        with left(folder, f"{name}.npz", LARGEST_FILE) as file:
+            arrays = _arrays(file)
+        return lambda side, schema: _columns(arrays, side, schema)
+    with file:
+        said = msgspec.convert(json.loads(file.read()), dict[str, list[dict[str, Any]]])
+    return lambda side, schema: _of_rows(said[side], schema)
 
 
-def _of_rows(rows: list[Mapping[str, Any]], schema: Schema) -> Columns:
+def _arrays(file: BinaryIO) -> dict[str, Any]:
+    """The arrays of an .npz file. Raises ValueError where they would be larger than any file may be."""
+    with zipfile.ZipFile(file) as archive:
+        size = sum(each.file_size for each in archive.infolist())
+    if size > LARGEST_FILE:
+        raise ValueError(f"arrays of {size} bytes: expected at most {LARGEST_FILE}")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as found:
+        return {name: found[name] for name in found.files}
+
+
+def _of_rows(rows: Sequence[Mapping[str, Any]], schema: Schema) -> Columns:
     columns = {
         field.name: column_from_values(field, [row.get(field.name) for row in rows], json=False) for field in schema
     }

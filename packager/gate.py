@@ -2,7 +2,8 @@
 
 Each attempt is asked in a child, all rows at once and one by one, and both are compared with the original's answers:
 labels equal, scores within the tolerance. The original's two runs are compared first; one that differs from itself
-proves nothing. Every attempt leaves a line in the trail, passed or not.
+proves nothing. Every attempt leaves a line in the trail, passed or not. One that did not answer in time is passed over,
+and says nothing of the model: the verdict holds for this build alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from columns.records import encode_records
 from edgepack.errors import BadInput, RuntimeFailed
 from packager.conversion import NATIVE, Attempt
 from packager.parity import Answers, ask
+from runtimes.trial import Unfinished
 
 # the reason travels in the bundle, whose bytes may not depend on where this machine keeps its temporary files
 _FOLDER = re.compile(r"/\S*/(?=[0-9a-f]{64}/)[0-9a-f]{64}/")
@@ -36,11 +38,14 @@ NOT_COMPARABLE = "the original differs from itself on a second run, so no conver
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which attempt is taken, how it compared, and what became of the others."""
+    """Which attempt is taken, how it compared, and what became of the others; `lasts` is False where one before it was
+    passed over because it did not answer in time.
+    """
 
     attempt: Attempt
     comparison: Comparison
     trail: tuple[Mapping[str, Any], ...]
+    lasts: bool = True
 
     @property
     def reason(self) -> str | None:
@@ -58,18 +63,22 @@ def choose(attempts: Sequence[Attempt], tolerance: Tolerance, timeout_s: float) 
     """
     trail: list[Mapping[str, Any]] = []
     near: tuple[Attempt, Comparison] | None = None
+    lasts = True
     for attempt in attempts:
         if attempt.strategy not in NATIVE:
             chosen = near or (attempt, _itself(attempt, tolerance))
-            return Verdict(*chosen, tuple(trail))
-        compared, reason = _judged(attempt, tolerance, timeout_s)
+            return Verdict(*chosen, tuple(trail), lasts)
+        try:
+            compared, reason = _judged(attempt, tolerance, timeout_s)
+        except Unfinished as error:
+            compared, reason, lasts = None, _does_not_run(error), False
         trail.append(_entry(attempt, compared, reason))
         if compared is not None and reason is None:
             if _is_clear(compared, tolerance):
-                return Verdict(attempt, compared, tuple(trail))
+                return Verdict(attempt, compared, tuple(trail), lasts)
             near = near or (attempt, compared)
     if near is not None:
-        return Verdict(*near, tuple(trail))
+        return Verdict(*near, tuple(trail), lasts)
     raise RuntimeFailed("no attempt was made to run the model")
 
 
@@ -93,14 +102,20 @@ def _judged(attempt: Attempt, tolerance: Tolerance, timeout_s: float) -> tuple[C
 
 
 def _compared(attempt: Attempt, tolerance: Tolerance, timeout_s: float) -> tuple[Comparison | None, str | None]:
-    """How the converted model compares, and why it does not pass."""
+    """How the converted model compares, and why it does not pass. Raises Unfinished where it is not known in time."""
     try:
         answers = _answers(attempt, timeout_s)
+    except Unfinished:
+        raise
     except (BadInput, RuntimeFailed) as error:
-        return None, f"it does not run: {_FOLDER.sub('', str(error)).partition(_LAST_WORDS)[0]}"
+        return None, _does_not_run(error)
     both = [compare(attempt.answers, each, tolerance) for each in (answers.together, answers.alone)]
     worst = max(both, key=lambda each: (not each.passed, each.label_flips, each.max_rel))
     return worst, None if worst.passed else f"it answers differently: {worst.reason}"
+
+
+def _does_not_run(error: Exception) -> str:
+    return f"it does not run: {_FOLDER.sub('', str(error)).partition(_LAST_WORDS)[0]}"
 
 
 def _answers(attempt: Attempt, timeout_s: float) -> Answers:

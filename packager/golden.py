@@ -24,6 +24,8 @@ from columns.schema import Field, Schema
 from columns.types import ListOf, Scalar, Type
 from durable.files import write_atomically
 from edgepack.errors import BadInput
+from packager.dialects.ads_answers import are_of_other_code
+from packager.dialects.ads_layout import SCORE
 from packager.project import GoldenSource
 
 ROWS = 8
@@ -47,10 +49,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Golden:
-    """Rows that were found, and for which models they were made; None where they are the user's own."""
+    """Rows that were found, and for which models they were made; None where they are the user's own. `left_out` says
+    why answers that stand with them do not count, for people.
+    """
 
     rows: GoldenRows
     made_for: str | None
+    left_out: str = ""
 
 
 # Tried in this order until the model answers: an index into a small table must stay small, an image must not be tiny.
@@ -60,7 +65,8 @@ RECIPES = (Recipe(8, 9), Recipe(8, 1), Recipe(8, 0), Recipe(32, 1), Recipe(224, 
 def read_golden(path: Path, inputs: Schema, outputs: Schema, identity: str) -> Golden:
     """Read rows: pandas-records JSON, Arrow or Parquet. Raises BadInput that names file, row and field.
 
-    Answers that were kept for another model than `identity` are left out: its questions are still good.
+    Answers that were kept for another model than `identity` are left out: its questions are still good. So are those
+    of the estimator of an ADS artifact whose score.py was edited since.
     """
     if path.stat().st_size > LARGEST:
         raise BadInput(f"golden rows '{path.name}' are larger than {LARGEST} bytes: a few hundred rows do")
@@ -68,9 +74,12 @@ def read_golden(path: Path, inputs: Schema, outputs: Schema, identity: str) -> G
         if path.suffix in (".arrow", ".feather", ".parquet"):
             return Golden(_read_columns(path, inputs, outputs), None)
         data, made_for = _without_mark(path.read_bytes())
-        rows = GoldenRows.decode(data, inputs, outputs)
+        left_out = are_of_other_code(path)
+        rows = GoldenRows.decode(_without_answers(data) if left_out else data, inputs, outputs)
     except BadInput as error:
         raise BadInput(f"golden rows '{path.name}': {error}", field=error.field) from error
+    if left_out:
+        return Golden(rows, made_for, f"those are the estimator's, and {SCORE} was edited since prepare()")
     return Golden(rows if made_for in (None, identity) else GoldenRows(rows.inputs), made_for)
 
 
@@ -144,6 +153,15 @@ def _without_mark(data: bytes) -> tuple[bytes, str | None]:
     if len(marks) != 1:
         raise BadInput(f"its rows differ in '{MADE_FOR}': delete the file to have rows made anew")
     return orjson.dumps(rows), str(marks.pop())
+
+
+def _without_answers(data: bytes) -> bytes:
+    """Rows without their fields `out.…`; what is no list of objects stays: whoever reads it next says what is wrong."""
+    try:
+        rows = orjson.loads(data)
+        return orjson.dumps([{key: row[key] for key in row if not key.startswith(OUT)} for row in rows])
+    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        return data
 
 
 def _read_columns(path: Path, inputs: Schema, outputs: Schema) -> GoldenRows:

@@ -6,32 +6,27 @@ folders, each version a bundle of its own. What is written on the way lies in a 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from bundle.model_folders import files_in, kind_of, mark_of, only_file, versions_of
+from bundle.model_folders import Found, files_in, kind_of, mark_of, only_file, versions_of
 from bundle.pipeline import LogPolicy, Resources, legal_name
 from edgepack.errors import BadInput
 from oci.layout import write_layout
 from packager.archives import is_junk
 from packager.dialects.cortex import remote_marks
 from packager.dialects.cortex_api import FILE
+from packager.dialects.cortex_disk import Disk
 from packager.dialects.cortex_layout import is_cortex, is_models_folder
 from packager.package import Packaged
 from packager.project import GoldenSource, Project, StepSource
+from runtimes.protocol import ModelAbsent
 
 Make = Callable[[Project], Packaged]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is there: model → number → mark, and by model why it cannot be read. A program has no number."""
-
-    marks: Mapping[str, Mapping[str, str]]
-    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 class LiveSource(ABC):
@@ -71,7 +66,11 @@ class LiveSource(ABC):
 
 
 class LiveProgram(LiveSource):
-    """A program with its models, as one project."""
+    """A program with its models, as one project: with as many of them as its `disk_cache_size` allows."""
+
+    def __init__(self, source: Path, package: Make, work: Path) -> None:
+        super().__init__(source, package, work)
+        self._disk = Disk(work / "objects")
 
     def look(self) -> Found:
         """See what is there: its files, and objects of the stores that it names."""
@@ -80,7 +79,26 @@ class LiveProgram(LiveSource):
 
     def project(self, name: str, number: str) -> Project:
         """The project as it is now."""
-        return Project.open(self.source)
+        project = Project.open(self.source)
+        return replace(project, steps=tuple(replace(step, disk=self._disk) for step in project.steps))
+
+    def make(self, name: str, number: str) -> Path:
+        """See LiveSource."""
+        there, known = self._disk.there, self._disk.known
+        try:
+            return super().make(name, number)
+        except BaseException:
+            self._disk.there, self._disk.known = there, known
+            raise
+        finally:
+            self._disk.asked = None
+
+    def bring(self, name: str, absent: ModelAbsent) -> Path:
+        """As `make`, with a model that the bundle before leaves out, and without those least recently used."""
+        used = [*reversed(absent.used), *self._disk.there, *sorted(absent.there)]
+        self._disk.there = tuple(key for key in dict.fromkeys(used) if key in absent.there)
+        self._disk.asked = (absent.model, absent.version)
+        return self.make(name, "")
 
 
 class LiveVersions(LiveSource):
@@ -92,43 +110,48 @@ class LiveVersions(LiveSource):
 
     def look(self) -> Found:
         """See what is there; a model that is laid out wrongly does not hold up the others."""
+        folders, faults = self._folders()
         marks: dict[str, dict[str, str]] = {}
-        faults: dict[str, str] = {}
-        for name, folder in self._folders(faults).items():
+        for name, folder in folders.items():
             try:
-                marks[name] = {number: mark_of(place) for number, place in _places(name, folder).items()}
+                marks[name] = {number: _mark(folder, place) for number, place in _places(name, folder).items()}
             except BadInput as error:
                 faults[name] = str(error)
         return Found(marks, faults)
 
     def project(self, name: str, number: str) -> Project:
         """One version; its golden rows and lock are kept in our folder."""
-        folder = self._folders({}).get(name)
+        folders, faults = self._folders()
+        if name in faults:
+            raise BadInput(faults[name])
+        folder = folders.get(name)
         place = None if folder is None else _places(name, folder).get(number)
         if folder is None or place is None:
             raise BadInput(f"model '{name}' has no version {number} any more")
         own = self._work / "kept" / name
-        own.mkdir(parents=True, exist_ok=True)
-        kept = own / f"{number}.golden.json"
-        given = (each for each in (kept, folder.with_name(f"{folder.name}.golden.json")) if each.is_file())
-        golden = GoldenSource(next(given, None), kept)
+        golden = _golden(own, number, folder, place)
         step = StepSource(name, place, golden=golden)
-        return replace(Project(own, name, (step,), golden, {}, LogPolicy(), Resources()), number=int(number))
+        notes = () if folder.name == name else (f"'{folder.name}' is not a DNS label: called '{name}' here",)
+        return Project(own, name, (step,), golden, {}, LogPolicy(), Resources(), notes, int(number))
 
-    def _folders(self, faults: dict[str, str]) -> dict[str, Path]:
-        """The folder of each model by the name that it has as a pipeline."""
+    def _folders(self) -> tuple[dict[str, Path], dict[str, str]]:
+        """The folder of each model by the name that it has as a pipeline; and the names that several would have.
+
+        Those have no folder, so that what they held goes on.
+        """
         if not self.source.is_dir():
             raise BadInput(f"'{self.source}' is not there: expected a folder of models")
         if not self._several:
-            return {legal_name(self.source.name): self.source}
-        found: dict[str, Path] = {}
+            return {legal_name(self.source.name): self.source}, {}
+        found: dict[str, list[Path]] = {}
         for folder in sorted(each for each in self.source.iterdir() if each.is_dir() and not is_junk(each.name)):
-            if folder.name.startswith("."):
-                continue
-            other = found.setdefault(name := legal_name(folder.name), folder)
-            if other is not folder:
-                faults[name] = f"'{other.name}' and '{folder.name}' would both be called '{name}': rename one"
-        return found
+            if not folder.name.startswith("."):
+                found.setdefault(legal_name(folder.name), []).append(folder)
+        faults = {
+            name: f"'{one.name}' and '{other.name}' would both be called '{name}': rename one"
+            for name, (one, other, *_) in ((name, each) for name, each in found.items() if len(each) > 1)
+        }
+        return {name: each[0] for name, each in found.items() if name not in faults}, faults
 
 
 def live_source(source: Path, package: Make, work: Path) -> LiveSource | None:
@@ -142,6 +165,27 @@ def live_source(source: Path, package: Make, work: Path) -> LiveSource | None:
     if (source / FILE).is_file():
         return LiveProgram(source, package, work)
     return LiveVersions(source, package, work, several=False)
+
+
+def _mark(folder: Path, place: Path) -> str:
+    """What changes when a version of the model in a folder does, or the rows that the user gives for the model."""
+    given = _given_rows(folder)
+    return mark_of(place) + (mark_of(given) if given.is_file() else "")
+
+
+def _given_rows(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.golden.json")
+
+
+def _golden(own: Path, number: str, folder: Path, place: Path) -> GoldenSource:
+    """The golden rows of a version: made ones are kept as long as nothing of it changes, for then they may not fit."""
+    own.mkdir(parents=True, exist_ok=True)
+    kept = own / f"{number}-{hashlib.sha256(_mark(folder, place).encode()).hexdigest()[:16]}.golden.json"
+    for former in own.glob(f"{number}-*.golden.json"):
+        if former != kept:
+            former.unlink(missing_ok=True)
+    given = (each for each in (kept, _given_rows(folder)) if each.is_file())
+    return GoldenSource(next(given, None), kept)
 
 
 def _places(name: str, folder: Path) -> dict[str, Path]:

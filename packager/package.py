@@ -26,10 +26,12 @@ from oci.digest import Digest
 from oci.image import Image, Index
 from packager import golden as rows
 from packager import parity
+from packager.archives import lying_still
 from packager.artifact import ModelArtifact
 from packager.cache import writing
 from packager.checks import Check, Checklist
 from packager.dialects.ads_settling import settle
+from packager.dialects.cortex_disk import of_those_there
 from packager.environments import Environment
 from packager.inspect import inspect_step
 from packager.optimize.steps import Originals, check_steps, optimized
@@ -83,9 +85,9 @@ def package(
     checklist = checklist or Checklist()
     cache = cache or platformdirs.user_cache_path("edgepack")
     wheels = wheels or WheelSource(report=Told(checklist.progress, checklist.notice))
-    catalog = catalog or Catalog.read([project.root / FOLDER])
-    with writing(cache):
-        step_wheels = StepWheels(project.root, cache, wheels, catalog=catalog)
+    catalog = catalog or Catalog.read([project.kept_in / FOLDER])
+    with writing(cache), lying_still([model.model for step in project.steps for model in step.every_model]):
+        step_wheels = StepWheels(project.kept_in, cache, wheels, catalog=catalog)
         models = _inspected(project, checklist, cache, wheels)
         if len(models) == 1:
             asks = partial(_answers_alone, project, cache, timeout_s)
@@ -100,6 +102,7 @@ def package(
             lambda source: inspect_step(source, project.root, checklist, cache, wheels.local),
         )
         if any(found is not model for found, model in zip(relayed, models, strict=True)):
+            check_steps(relayed, checklist)  # one that was native on rows made for it may be none on real rows
             environments = resolve_environments(relayed, targets, step_wheels, checklist, asked=asked, here=here)
         return _packed(project, environments, checklist, cache, timeout_s, quantizing)
 
@@ -146,7 +149,7 @@ def _run_first(
     files = {path: file for model in environments.models for path, file in model.files.items()}
     with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
         folder = trial_folder(pipeline_spec(project, steps), files, environments.trial_wheels, Path(work))
-        return parity.ask(folder, rows, timeout_s, cache / "workers").together
+        return parity.ask(folder, rows, timeout_s, cache).together
 
 
 def _packed(
@@ -206,7 +209,7 @@ def _originals(trial: _Trial, environments: StepEnvironments, golden: GoldenRows
     ) -> parity.Answers:
         files = {path: file for model in models for path, file in model.files.items()}
         with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
-            return parity.ask(trial_folder(spec, files, wheels, Path(work)), rows, timeout_s, cache / "workers")
+            return parity.ask(trial_folder(spec, files, wheels, Path(work)), rows, timeout_s, cache)
 
     return Originals(project.steps, environments.models, golden, trial.is_made, before, alone, whole)
 
@@ -272,6 +275,8 @@ class _Trial:
             given, origin = self.found()
             found.append(origin)
         checklist.require()
+        if given and given.left_out:
+            notes.append(f"golden rows: {origin}")
         try:
             with checklist.check("parity.runs"):
                 golden, answers = self.answered(given.rows if given else None)
@@ -284,7 +289,8 @@ class _Trial:
             parity.add_steps(report, self.steps)
             return GoldenRows(golden.inputs), report
         with checklist.check("parity.agrees") as found:
-            report = parity.prove(golden, answers, self.project.golden.tolerance, self.origin(is_made))
+            path = None if is_made else self.project.golden.rows
+            report = parity.prove(golden, answers, self.project.golden.tolerance, self.origin(is_made), path)
             found.append(f"{report['rows']} rows, largest difference {report['max_rel']:.2g}")
         checklist.require()
         parity.add_steps(report, self.steps)
@@ -312,9 +318,11 @@ class _Trial:
         if path is None:
             return self.original, "made for the model, answered by the original" if self.original else made
         golden = rows.read_golden(path, self.steps[0].input, self.steps[-1].output, self.identity)
+        golden = replace(golden, rows=of_those_there(golden.rows, self.steps[0].options))
         if golden.made_for not in (None, self.identity) and self.original:
             return self.original, "made anew: the model has changed"
-        return golden, f"{golden.rows.rows} rows from '{path.name}'"
+        without = f", asked without their answers: {golden.left_out}" if golden.left_out else ""
+        return golden, f"{golden.rows.rows} rows from '{path.name}'{without}"
 
     def answered(self, given: GoldenRows | None) -> tuple[GoldenRows, parity.Answers]:
         """Ask the given rows, or make rows until the model answers some."""
@@ -334,7 +342,7 @@ class _Trial:
 
     def ask(self, inputs: Columns) -> parity.Answers:
         """Ask the packaged model in a child; what its python steps import is kept in the cache."""
-        return parity.ask(self.folder, inputs, self.timeout_s, self.cache / "workers")
+        return parity.ask(self.folder, inputs, self.timeout_s, self.cache)
 
     @cached_property
     def original(self) -> rows.Golden | None:

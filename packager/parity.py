@@ -7,6 +7,7 @@ all rows at once against one by one. An ONNX model has nothing to fall back to, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from bundle.golden import Comparison, GoldenRows, Tolerance, compare
 from columns.columns import Columns
 from edgepack.errors import BadInput
 from packager.optimize.report import table as optimize_table
+from packager.worker_environments import worker_environments
+from runtimes.protocol import Misfits
 from runtimes.trial import predict_in_child
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ ORIGINAL = "compared with the original's answers to rows made for it"
 NOT_COMPARABLE = (
     "the original differs from itself, so its rows travel without answers: the packaged model only has to run"
 )
-UNASKED = "a container that answers for a step was not there: nothing was compared"
+UNASKED = "what answers for a step was not there: nothing was compared"
 CONSISTENT = "no expected answers were given: all rows at once agree with one by one"
 
 
@@ -40,18 +43,25 @@ class Answers:
     alone: Columns
 
 
-def ask(folder: Path, inputs: Columns, timeout_s: float, environments: Path | None = None) -> Answers:
-    """Run rows through an unpacked bundle, twice, in one child. Raises BadInput or RuntimeFailed as the child says.
+def ask(folder: Path, inputs: Columns, timeout_s: float, cache: Path | None = None) -> Answers:
+    """Run rows through an unpacked bundle, twice, in one child. Raises BadInput, RuntimeFailed or Unreachable as
+    the child says; a container that is there and does not fit is the project's matter, BadInput.
 
-    `environments` keeps what python steps import for the next run.
+    `cache` keeps what python steps import for the next run.
     """
-    both = predict_in_child(folder, inputs, timeout_s, twice=True, environments=environments)
+    try:
+        with nullcontext() if cache is None else worker_environments(cache) as environments:
+            both = predict_in_child(folder, inputs, timeout_s, twice=True, environments=environments)
+    except Misfits as error:
+        raise BadInput(str(error)) from error
     return Answers(both.slice(0, inputs.rows), both.slice(inputs.rows, 2 * inputs.rows))
 
 
-def prove(golden: GoldenRows, answers: Answers, tolerance: Tolerance, origin: str = EXPECTED) -> dict[str, Any]:
-    """Compare and return the parity report; `origin` says who gave the answers. Raises BadInput that names the worst
-    row, field and values.
+def prove(
+    golden: GoldenRows, answers: Answers, tolerance: Tolerance, origin: str = EXPECTED, path: Path | None = None
+) -> dict[str, Any]:
+    """Compare and return the parity report; `origin` says who gave the expected answers, `path` is the user's file of
+    them. Raises BadInput that names the worst row, field and values, and that file.
     """
     if golden.outputs is None:
         found = compare(answers.together, answers.alone, tolerance)
@@ -63,8 +73,10 @@ def prove(golden: GoldenRows, answers: Answers, tolerance: Tolerance, origin: st
         return report(found, CONSISTENT, tolerance)
     worst = max((compare(golden.outputs, each, tolerance) for each in (answers.together, answers.alone)), key=_badness)
     if not worst.passed:
+        where = f"; '{path.name}' expects it: correct it there, or remove its fields out.<field>" if path else ""
         raise BadInput(
-            f"the packaged model does not answer as expected: {worst.reason}; largest difference {worst.max_abs:g}"
+            "the packaged model does not answer as expected: "
+            f"{worst.reason}; largest difference {worst.max_abs:g}{where}"
         )
     return report(worst, origin, tolerance)
 
@@ -80,7 +92,7 @@ def unproven(answers: Answers, tolerance: Tolerance) -> dict[str, Any]:
 
 
 def unasked(tolerance: Tolerance) -> dict[str, Any]:
-    """The report on a pipeline whose container was away: no row was compared."""
+    """The report on a pipeline whose container, or model of its own, was away: no row was compared."""
     return report(Comparison(0, 0.0, 0.0, 0, None, True), UNASKED, tolerance)
 
 

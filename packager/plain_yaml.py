@@ -41,6 +41,7 @@ def _check(yaml: Any, data: bytes, where: str) -> None:
         if isinstance(each, yaml.AliasEvent):
             line = each.start_mark.line + 1
             raise BadInput(f"{where}, line {line}: the alias '*{each.anchor[:40]}' is not read: write the value itself")
+        getattr(each, "value", "").encode()  # half a letter, as in "\ud800", can be written nowhere
         depth += isinstance(each, yaml.CollectionStartEvent) - isinstance(each, yaml.CollectionEndEvent)
         if depth > DEEPEST or number > MOST_VALUES:
             most = f"more than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_VALUES} values"

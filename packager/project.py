@@ -6,7 +6,6 @@ Three sources are one: a bare model (a file, or the folder of a SavedModel or of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,22 +13,16 @@ from typing import Literal
 
 import msgspec
 
-from bundle.pipeline import (
-    MOST_REPLICAS,
-    MOST_WEIGHT,
-    LogPolicy,
-    Resources,
-    dns_label,
-    image_by_digest,
-    legal_name,
-    parse_bytes,
-)
+from bundle.pipeline import LogPolicy, Resources, dns_label, image_by_digest, legal_name
 from columns.schema import Schema
 from edgepack.errors import BadInput
+from packager.dialects.ads_layout import RUNTIME, SCORE
+from packager.dialects.cortex_disk import Disk
 from packager.dialects.cortex_layout import is_models_folder
 from packager.dialects.recognise import dialect_of, given_name
 from packager.frameworks.networks import SAVED_MODEL
 from packager.grammar import OptimizeTable, ProjectTable, StepTable, read_toml
+from packager.table_checks import check_all_used, check_routing, check_settings
 
 TOML = "edgepack.toml"
 MLFLOW_IMAGE = "mlflow-image"
@@ -67,6 +60,7 @@ class StepSource:
     wheels: Path | None = None
     optimize: Optimize | None = None
     image: str | None = None  # of a container that answers in the model's place
+    disk: Disk | None = None  # of a predictor that is followed, which can be given its other models later
 
     @property
     def every_model(self) -> tuple[StepSource, ...]:
@@ -106,7 +100,10 @@ class GoldenSource:
 
 @dataclass(frozen=True)
 class Project:
-    """A project, its paths checked. `notes` are what the user should be told: names that were made up, for example."""
+    """A project, its paths checked. `notes` are what the user should be told: names that were made up, for example.
+
+    `keep` is the folder of its lock, of rows made for it and of target files, where that is not the root.
+    """
 
     root: Path
     name: str
@@ -117,17 +114,26 @@ class Project:
     resources: Resources
     notes: tuple[str, ...] = ()
     number: int | None = None  # of the version, where somebody else's folder has said it
+    keep: Path | None = None
+
+    @property
+    def kept_in(self) -> Path:
+        """The folder of its lock, of rows made for it and of target files."""
+        return self.keep or self.root
 
     @classmethod
-    def open(cls, source: Path) -> Project:
-        """Read a project. Raises BadInput that names the file or key at fault."""
+    def open(cls, source: Path, keep: Path | None = None) -> Project:
+        """Read a project; what is made for it goes to `keep`, by default into its folder or beside the bare model.
+
+        Raises BadInput that names the file or key at fault.
+        """
         source = source.expanduser().absolute()
         try:
             if not source.exists():
                 raise BadInput(f"no such file: '{source}': expected a model file, or a folder with {TOML}")
             if source.name == TOML or (source.is_dir() and not _is_model(source)):
-                return _from_toml(source if source.name == TOML else source / TOML)
-            return _from_model(source)
+                return _from_toml(source if source.name == TOML else source / TOML, keep)
+            return _from_model(source, keep)
         except (OSError, RuntimeError, ValueError) as error:  # not readable, links in a circle, a name no file can have
             raise BadInput(f"'{source}' does not open: {getattr(error, 'strerror', None) or error}") from error
 
@@ -144,26 +150,31 @@ def _is_model(folder: Path) -> bool:
     return SAVED_MODEL in names or any(name.endswith(".onnx") for name in names)
 
 
-def _from_model(path: Path) -> Project:
+def _from_model(path: Path, keep: Path | None) -> Project:
     """A bare model is a project of one step with all settings at their defaults; its rows are kept beside it."""
     model = path.resolve()
     name, notes = _made_name(given_name(model) or path.stem.strip(".") or model.stem)
     root = model.parent
     if not model.is_dir():
         _check_file(model, model.name)
-    kept = root / f"{model.stem}.golden.json"
+    kept = (keep or root) / f"{model.stem}.golden.json"
     own = model / "golden.json"  # that the folder of a model brings along
     rows = next((path for path in (kept, own) if path.is_file()), None)
     golden = GoldenSource(rows, kept)
     step = StepSource(name, model, golden=golden)
-    return Project(root, name, (step,), golden, {}, LogPolicy(), Resources(), tuple(notes))
+    return Project(root, name, (step,), golden, {}, LogPolicy(), Resources(), tuple(notes), keep=keep)
 
 
-def _from_toml(path: Path) -> Project:
+def _from_toml(path: Path, keep: Path | None) -> Project:
     if not path.is_file():
         is_code = path.name == TOML and any(path.parent.glob("*.py"))
         if path.name == TOML and path.parent.is_dir() and is_models_folder(path.parent):
             raise BadInput(f"'{path.parent}' is a folder of models: edgepack serve takes all of them, else name one")
+        if is_code and (path.parent / SCORE).is_file():
+            raise BadInput(
+                f"'{path.parent}' has {SCORE} without {RUNTIME}: an artifact of ADS has both, as prepare() writes "
+                f"them; for other code expected an {TOML}"
+            )
         hint = f"; for a folder of code have one written: edgepack init '{path.parent.name}'" if is_code else ""
         raise BadInput(f"'{path.parent}' has no {TOML}: expected one there, or the path of a model file{hint}")
     table, root = read_toml(path), path.parent
@@ -172,9 +183,9 @@ def _from_toml(path: Path) -> Project:
     notes: list[str] = []
     steps = tuple(_routed_step(root, number, table, notes) for number in range(len(table.steps)))
     _check_distinct([model.name for step in steps for model in step.every_model])
-    _check_all_used(table)
-    _check_settings(table)
-    golden = _golden(root, table)
+    check_all_used(table)
+    check_settings(table)
+    golden = _golden(root, table, keep)
     steps = tuple(
         replace(step, golden=golden if not at else replace(golden, rows=None)) for at, step in enumerate(steps)
     )
@@ -187,6 +198,7 @@ def _from_toml(path: Path) -> Project:
         log=table.log,
         resources=table.resources,
         notes=tuple(notes),
+        keep=keep,
     )
 
 
@@ -235,7 +247,7 @@ def _routed_step(root: Path, number: int, whole: ProjectTable, notes: list[str])
             raise BadInput(f"{key}.key without a split has no use: remove it", field=f"{key}.key")
         return _step(root, number, table, notes)
     split, shadow = table.split or {}, table.shadow or []
-    _check_routing(key, whole, table)
+    check_routing(key, whole, table)
     plain = msgspec.structs.replace(table, split=None, key=None, shadow=None)
     routing = RoutingSource((), split, table.key, tuple(shadow))
     tables = {
@@ -253,39 +265,6 @@ def _routed_step(root: Path, number: int, whole: ProjectTable, notes: list[str])
     alone = {name: _step(root, number, each, notes) for name, each in tables.items()}
     models = tuple(replace(each, input=routing.without_key(each.input)) for each in alone.values())
     return replace(step, routing=replace(routing, models=models))
-
-
-def _check_routing(key: str, whole: ProjectTable, table: StepTable) -> None:
-    """What a step of several models must have, and must not."""
-    if (table.model is None) == (not table.split):
-        raise BadInput(f"{key} needs either a `model` or a `split` between [models.<name>]", field=f"{key}.model")
-    for part, names in (("split", list(table.split or {})), ("shadow", table.shadow or [])):
-        for name in names:
-            if name not in whole.models:
-                there = ", ".join(whole.models) or "none"
-                raise BadInput(
-                    f"{key}.{part} names '{name}': no [models.{name}], there is {there}", field=f"{key}.{part}"
-                )
-    if table.split and table.optimize is not None:
-        raise BadInput(
-            f"{key}.optimize beside a split does not say of which model: write it in [models.<name>]",
-            field=f"{key}.optimize",
-        )
-    for name in table.shadow or []:
-        if name in (table.split or {}) or (table.shadow or []).count(name) > 1:
-            raise BadInput(f"{key}.shadow names '{name}', which is in the step already", field=f"{key}.shadow")
-    wrong = [name for name, weight in (table.split or {}).items() if not 1 <= weight <= MOST_WEIGHT]
-    if wrong:
-        raise BadInput(f"{key}.split.{wrong[0]}: expected a weight of 1 to {MOST_WEIGHT}", field=f"{key}.split")
-    if table.key is not None and (not table.split or not table.key.startswith("in.") or table.key == "in."):
-        raise BadInput(f"{key}.key = '{table.key}': expected 'in.<field>', beside a split", field=f"{key}.key")
-
-
-def _check_all_used(table: ProjectTable) -> None:
-    used = {name for step in table.steps for name in (*(step.split or {}), *(step.shadow or []))}
-    for name in table.models:
-        if name not in used:
-            raise BadInput(f"[models.{name}] is in no split and no shadow of a step: remove it", field=f"models.{name}")
 
 
 def _step(root: Path, number: int, table: StepTable, notes: list[str]) -> StepSource:
@@ -403,40 +382,11 @@ def _check_distinct(names: list[str]) -> None:
             raise BadInput(f"two steps are called '{name}': give each its own `name`", field="steps.name")
 
 
-def _check_settings(table: ProjectTable) -> None:
-    """Ranges and sizes, which types alone do not say."""
-    for key, size in (("log.max_bytes", table.log.max_bytes), ("resources.memory", table.resources.memory)):
-        try:
-            parse_bytes(size)
-        except BadInput as error:
-            raise BadInput(f"{key}: {error}", field=key) from error
-    low = {
-        "log.max_value_bytes": (table.log.max_value_bytes, 0),
-        "resources.gpus": (table.resources.gpus, 0),
-        "resources.replicas": (table.resources.replicas, 1),
-        **_tolerances(table),
-    }
-    for key, (value, least) in low.items():
-        if not (math.isfinite(value) and value >= least):
-            raise BadInput(f"{key} = {value}: expected {least} or more", field=key)
-    if table.resources.replicas > MOST_REPLICAS:
-        most = f"resources.replicas = {table.resources.replicas}: expected {MOST_REPLICAS} or fewer"
-        raise BadInput(most, field="resources.replicas")
-    if not 0 < table.resources.cpus < math.inf:
-        raise BadInput(f"resources.cpus = {table.resources.cpus}: expected more than 0", field="resources.cpus")
-
-
-def _tolerances(table: ProjectTable) -> dict[str, tuple[float, int]]:
-    given = table.golden.tolerance
-    if isinstance(given, dict):
-        return {f"golden.tolerance.{name}": (each, 0) for name, each in given.items()}
-    return {"golden.tolerance": (given, 0)}
-
-
-def _golden(root: Path, table: ProjectTable) -> GoldenSource:
+def _golden(root: Path, table: ProjectTable, keep: Path | None) -> GoldenSource:
     """The rows that are named, else those that an earlier run kept, else none yet."""
-    kept = root / "golden.json"
+    own = root / "golden.json"
+    kept = own if keep is None else keep / f"{root.name}.golden.json"
     if table.golden.rows is not None:
         return GoldenSource(inside(root, table.golden.rows, "golden.rows"), kept, table.golden.tolerance)
-    rows = inside(root, kept.name, "golden.json") if kept.exists() or kept.is_symlink() else None
-    return GoldenSource(rows, kept, table.golden.tolerance)
+    rows = inside(root, own.name, "golden.json") if own.exists() or own.is_symlink() else None
+    return GoldenSource(kept if kept.is_file() and kept != own else rows, kept, table.golden.tolerance)

@@ -52,6 +52,11 @@ def name_of(line: str) -> str:
     return str(canonicalize_name(Requirement(line).name))
 
 
+def is_open(line: str) -> bool:
+    """Whether a line allows every version."""
+    return not Requirement(line).specifier
+
+
 def pinned_version(line: str) -> str | None:
     """The version of a line that allows one alone, else None."""
     specifiers = list(Requirement(line).specifier)

@@ -68,13 +68,20 @@ def source_of(
     model = model.expanduser().absolute()
     if not model.exists():
         raise BadInput(f"no such file: '{model}': expected a model file, or a folder or zip of code")
-    for side, given in fields.items():
-        try:
-            Schema.parse(given)
-        except BadInput as error:
-            raise BadInput(f"--{side}: {error}", field=side) from error
+    fields_of(fields)
     made = name or legal_name(model.stem)
     return StepSource(made, model, framework, input=fields.get("input") or None, output=fields.get("output") or None)
+
+
+def fields_of(given: Mapping[str, Mapping[str, str]]) -> dict[str, Schema]:
+    """The fields of each side that was given. Raises BadInput that names the side for types that do not read."""
+    found: dict[str, Schema] = {}
+    for side, types in given.items():
+        try:
+            found[side] = Schema.parse(types)
+        except BadInput as error:
+            raise BadInput(f"--{side}: {error}", field=side) from error
+    return found
 
 
 def _inspect(

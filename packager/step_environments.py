@@ -105,9 +105,16 @@ def resolve_environments(
     for model in (model for model in models if model.kind):
         with checklist.check("model.wheels") as told:
             name = model.source.name
-            found[name] = _obtained(model, wanted, must, wheels, left_out)
-            first = found[name].get(host_target()) or next(iter(found[name].values()))
-            trial[name] = wheels.for_this_machine(name, first)
+            try:
+                found[name] = _obtained(model, wanted, must, wheels, left_out)
+                first = found[name].get(host_target()) or next(iter(found[name].values()))
+                trial[name] = wheels.for_this_machine(name, first)
+            except BadInput:
+                if not here:
+                    raise
+                # what another Python would need may be missing where nothing but this one is asked for
+                first = trial[name] = _alone_here(model, wheels)
+                found[name] = dict.fromkeys(wanted, first)
             told.append(f"{len(first.wheels)} wheels, {first.size_bytes / 1e6:.1f} MB")
     checklist.require()
     kept = [target for target in wanted if target not in left_out]
@@ -131,6 +138,12 @@ def _obtained(
                 raise
             left_out[target] = str(error)
     return found
+
+
+def _alone_here(model: ModelArtifact, wheels: StepWheels) -> Environment:
+    """A model's environment in the interpreter that runs this program, whatever its targets have."""
+    environment = wheels.alone_here(model.source.name, model.requirements, model.source.requirements)
+    return _fitting(environment, model, environment.target)
 
 
 def _idle(step: str, target: Target, environment: Environment) -> list[str]:

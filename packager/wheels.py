@@ -128,8 +128,12 @@ class StepWheels:
         traits = host_traits()
         if (proven.target, proven.python) == (traits.target, traits.python):
             return proven
-        pins = [f"{wheel.name}=={wheel.version}" for wheel in proven.wheels]
-        requirements, changes = self._resolvable(step, pins, "compatible", traits)
+        return self.alone_here(step, [f"{wheel.name}=={wheel.version}" for wheel in proven.wheels], "compatible")
+
+    def alone_here(self, step: str, asked: Sequence[str], mode: Mode) -> Environment:
+        """A step's wheels for the interpreter that runs this program; the lock is not asked. Raises as `obtain`."""
+        traits = host_traits()
+        requirements, changes = self._resolvable(step, asked, mode, traits)
         found, paths = self._unlocked.obtain(traits, requirements, None)
         return Environment(step, traits.target, found.python, tuple(found.wheels), tuple(paths), tuple(changes))
 

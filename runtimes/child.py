@@ -48,6 +48,7 @@ class Head(msgspec.Struct, frozen=True):
     error: str = ""
     blame: str = ""
     field: str | None = None  # that the error is about
+    absent: bool = False  # a predictor's model is not on this disk: the body says which
     sandbox: str = ""
     shared: int = 0
     keeps_input: bool = False  # users' code holds on to what it was given: that memory is not used again

@@ -11,6 +11,7 @@ import base64
 import csv
 import hashlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from bundle.store import OpenBundle
@@ -37,6 +39,8 @@ SCRATCH = ".scratch"  # in the folder of environments: temporary folders of work
 _CHUNK = 1 << 20
 _NAME = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(-[0-9][^-]*)?-(?P<python>[^-]+)-[^-]+-[^-]+\.whl")
 _DATA = re.compile(r"[^/]+\.data/(?P<scheme>[a-z]+)/(?P<rest>.+)")
+_STAGE = re.compile(r"\.(?P<name>[0-9a-f]{64})\.(?P<pid>[0-9]{1,10})-[0-9]+\.part")
+_STAGES = itertools.count()  # of this process: several of its threads may make the same one at once
 _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
@@ -72,9 +76,11 @@ def make_environment(wheels: Mapping[Path, str], environments: Path) -> Path:
     """
     final = environments / environment_name(wheels)
     if final.is_dir():
+        with suppress(OSError):  # for whoever removes what was not used for long
+            os.utime(final)
         return final
     make_folder(environments)
-    stage = environments / f".{final.name}.{os.getpid()}.part"
+    stage = environments / f".{final.name}.{os.getpid()}-{next(_STAGES)}.part"
     shutil.rmtree(stage, ignore_errors=True)
     try:
         _fill(stage, wheels, environments)
@@ -111,16 +117,33 @@ def _unpack(stage: Path, wheels: Iterable[Path], shared: Mapping[Path, SharedWhe
 
 
 def collect(environments: Path, kept: Iterable[str]) -> None:
-    """Delete the environments that are not kept, and what a cut left half-made."""
+    """Delete the environments that are not kept, and what a cut left half-made; one that is kept and being made by a
+    process that lives, as a trial's, stays.
+    """
     names = {*kept, SCRATCH}
     for path in list(environments.iterdir()) if environments.is_dir() else ():
-        if path.name not in names:
-            shutil.rmtree(path, ignore_errors=True)
+        stage = _STAGE.fullmatch(path.name)
+        if path.name in names or (stage and stage["name"] in names and _lives(int(stage["pid"]))):
+            continue
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def empty_scratch(environments: Path) -> None:
-    """Delete what workers left that were not ended in order. For the owner of the folder, before it starts any."""
-    shutil.rmtree(environments / SCRATCH, ignore_errors=True)
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # of another user
+    return True
+
+
+def sweep(environments: Path) -> None:
+    """Delete what workers left that were not ended in order, and environments half-made. For the owner of the folder,
+    before it starts any.
+    """
+    for path in [environments / SCRATCH, *environments.glob(".*.part")]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def unpack_wheel(wheel: Path, site: Path) -> list[str]:

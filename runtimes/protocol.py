@@ -17,6 +17,32 @@ import numpy as np
 from bundle.pipeline import StepSpec
 from columns.columns import Columns
 from columns.schema import Schema
+from edgepack.errors import Unreachable
+
+CONTAINER_REQUESTS = 4  # that one container is asked at the same time
+
+
+class Misfits(Unreachable):
+    """Whoever answers for a step is there, and answers what does not fit it: he may be mended while requests come, and
+    is no reason to pass a trial.
+    """
+
+
+class RowsRefused(Misfits):
+    """He says that he does not take these rows. Rows that he has never answered may be at fault themselves."""
+
+
+class ModelAbsent(Unreachable):
+    """A predictor was asked for a model of its own that is not on this disk. `there` are those that are, as (model,
+    version), `used` those of them that it was asked for before, the one longest unused first.
+    """
+
+    def __init__(
+        self, model: str, version: str, used: Sequence[tuple[str, str]], there: frozenset[tuple[str, str]]
+    ) -> None:
+        words = f"model '{model}', version {version}, is not on the disk: its predictor's disk_cache_size leaves it out"
+        super().__init__(words, retry_after_s=5)
+        self.model, self.version, self.used, self.there = model, version, tuple(used), there
 
 
 class Runtime(Protocol):

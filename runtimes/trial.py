@@ -27,6 +27,7 @@ from columns.raw import decode_raw, encode_raw
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed, Unreachable
 from runtimes.child import ending
 from runtimes.environment import SCRATCH
+from runtimes.protocol import Misfits, ModelAbsent, RowsRefused
 from runtimes.sandbox import Sandbox, for_accelerators, import_path
 
 DEADLINE_S = 120.0
@@ -35,6 +36,10 @@ _MODULE = "runtimes.trial"  # whose `main` the child calls
 _OOM_SCORE = 1000
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_KEY")
 _LAST_WORDS = 300  # characters of the child's standard error that a reason may hold
+
+
+class Unfinished(RuntimeFailed):
+    """The trial took longer than it may, on a busy machine perhaps: nothing is known of the answers."""
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,8 +53,9 @@ def run_trial(folder: Path, timeout_s: float = DEADLINE_S, environments: Path | 
     """Run the golden rows of an unpacked bundle in a child and compare with the answers in the bundle.
 
     `environments` keeps what python steps import; without it that is made for this trial alone. Returns the
-    comparison, passed or not; of no rows where a container that answers for a step is away. Raises RuntimeFailed when
-    the child crashed, hung or could not load the model.
+    comparison, passed or not; of no rows where a container that answers for a step is away, or a predictor asks for a
+    model that its bundle leaves out. Raises RuntimeFailed when the child crashed, hung or could not load the model, or
+    a container is there and answers what does not fit.
     """
     opened = OpenBundle(folder)
     golden = opened.golden()
@@ -59,9 +65,9 @@ def run_trial(folder: Path, timeout_s: float = DEADLINE_S, environments: Path | 
         if opened.spec.loss is not None:
             return compare_lossy(expected, outputs, opened.spec.loss)
         return compare(expected, outputs, opened.spec.tolerance)
-    except Unreachable:
-        if not opened.spec.containers:
-            raise
+    except Unreachable as error:
+        if isinstance(error, Misfits) and not (isinstance(error, RowsRefused) and golden.outputs is None):
+            raise RuntimeFailed(f"pipeline '{opened.spec.name}' cannot run its golden rows: {error}") from error
         return Comparison(0, 0.0, 0.0, 0, None, True)  # the rest has loaded; a container may come later, or be away
     except BadInput as error:
         raise RuntimeFailed(f"pipeline '{opened.spec.name}' cannot run its golden rows: {error}") from error
@@ -79,7 +85,9 @@ def predict_in_child(
 
     With `twice`, the same rows are then asked one by one, and those answers follow the first.
     Raises BadInput when the rows do not fit, RuntimeFailed when the child crashed, hung or could not load
-    the model.
+    the model; Unreachable when a container that answers for a step is away, or a predictor asks for a model that its
+    bundle leaves out; Misfits when it is there and answers what
+    does not fit.
     """
     opened = OpenBundle(folder)
     name = opened.spec.name
@@ -88,16 +96,20 @@ def predict_in_child(
             environments = Path(stack.enter_context(TemporaryDirectory(prefix="edgepack-environments-")))
         command = _command(opened, timeout_s, environments, twice)
         head, body = _answer_of(_child(command, b"".join(encode_raw(inputs)), timeout_s, name), name)
-    if head.blame == BadInput.__name__:
-        raise BadInput(head.error)
-    if head.blame == Unreachable.__name__ and opened.spec.containers:
-        raise Unreachable(head.error)
     if head.blame:
-        raise RuntimeFailed(head.error)
+        raise _blamed(head.blame, bool(opened.spec.containers))(head.error)
     try:
         return decode_raw(body)
     except BadInput as error:
         raise RuntimeFailed(f"pipeline '{name}' gave columns that do not read: {error}") from error
+
+
+def _blamed(name: str, has_containers: bool) -> type[EdgepackError]:
+    """The family of the child's error, as it concerns this process."""
+    if name == ModelAbsent.__name__:
+        return Unreachable  # it can be brought where the bundle serves
+    kept: list[type[EdgepackError]] = [BadInput, *((Unreachable, Misfits, RowsRefused) if has_containers else ())]
+    return next((each for each in kept if each.__name__ == name), RuntimeFailed)
 
 
 def _command(opened: OpenBundle, timeout_s: float, environments: Path, twice: bool) -> list[str]:
@@ -138,9 +150,7 @@ def _child(command: list[str], inputs: bytes, timeout_s: float, name: str) -> by
             child.kill()
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-            raise RuntimeFailed(
-                f"pipeline '{name}' did not answer its trial within {timeout_s:g} s: stopped"
-            ) from error
+            raise Unfinished(f"pipeline '{name}' did not answer its trial within {timeout_s:g} s: stopped") from error
     if child.returncode:
         raise RuntimeFailed(f"pipeline '{name}' ended its trial {ending(child.returncode)}{_tail(last_words)}")
     return answer

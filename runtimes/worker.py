@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import msgspec
+
 from bundle.pipeline import WorkerKind
 from columns.columns import Columns
 from columns.json_value import BYTES_VALUE, JSON_VALUE
@@ -30,6 +32,7 @@ from columns.schema import Schema
 from edgepack.errors import BadInput, RuntimeFailed, Unreachable
 from runtimes.child import Child, Ends, Head, Lost
 from runtimes.cpus import engine_threads
+from runtimes.protocol import ModelAbsent
 from runtimes.sandbox import SHIM, Sandbox, clean_environment, for_accelerators
 from runtimes.scratch import delete, usage
 
@@ -72,6 +75,14 @@ class Limits:
     threads: int = 0  # of numerical libraries; 0: as many as this process may use
     scratch_bytes: int = 256 << 20  # what it may keep in its own temporary folder
     accelerators: bool = False  # may use those of this machine
+
+
+class _Missed(msgspec.Struct, frozen=True):
+    """What a child says of a model that is absent; see shim/edgepack_worker/absent.py."""
+
+    model: str
+    version: str
+    used: list[tuple[str, str]]
 
 
 class Worker:
@@ -150,15 +161,29 @@ class Worker:
         finally:
             self._turn.release()
         if answer is None:
-            raise self._refused(head)
+            raise self._refused(head, body)
         return answer
 
-    def _refused(self, head: Head) -> BadInput | RuntimeFailed:
+    def _refused(self, head: Head, body: Body) -> BadInput | RuntimeFailed | ModelAbsent:
         """What the child raised, as ours."""
         words = " ".join(head.error.split())[:600]
+        if head.absent and (absent := self._absent(body)) is not None:
+            return absent
         if self.job.kind != "engine":
             return RuntimeFailed(f"step '{self.job.name}': {words}")
         return BadInput(words, field=head.field) if head.blame == BadInput.__name__ else RuntimeFailed(words)
+
+    def _absent(self, body: Body) -> ModelAbsent | None:
+        """Which model a predictor lacks; None for one that it has, or that nobody has told it of."""
+        told = self.job.options.get("models", {})
+        try:
+            missed = msgspec.json.decode(body, type=_Missed)
+        except msgspec.MsgspecError:
+            return None
+        if "path" in told.get(missed.model, {}).get(missed.version, {"path": ""}):
+            return None
+        there = frozenset((name, number) for name, each in told.items() for number in each if "path" in each[number])
+        return ModelAbsent(missed.model, missed.version, [each for each in missed.used if each in there], there)
 
     def busy(self) -> Unreachable:
         """What a request is told for which there was no turn in its time."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _PORT = re.compile(r"http://localhost:8080")
+_CURL = re.compile(r"\bcurl (?!-f)")  # without an option it ends with 0 whatever it is answered
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -47,8 +48,9 @@ class Reader:
             return ""
         if words[:2] == ["edgepack", "serve"]:
             return self._serve(words)
+        asked = _CURL.sub("curl --fail-with-body ", _PORT.sub(self.url or "http://localhost:8080", line))
         done = subprocess.run(
-            ["bash", "-c", _PORT.sub(self.url or "http://localhost:8080", line)],
+            ["bash", "-c", asked],
             cwd=self.place,
             env=_environ(),
             capture_output=True,

@@ -15,6 +15,7 @@ import pytest
 
 import edgepack
 from edgepack import sdk
+from edgepack._golden import MOST_ROWS
 from edgepack.errors import BadInput
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -168,7 +169,7 @@ def test_what_the_program_refuses_is_refused_here_with_its_words(
 
 def test_golden_rows_are_bounded_and_evenly_taken() -> None:
     rows = sdk._rows_of({"x": list(range(1000))}, {"predictions": list(range(1000))})
-    assert len(rows) == sdk.MOST_ROWS
+    assert len(rows) == MOST_ROWS
     assert rows[1] == {"in.x": 5, "out.predictions": 5}
 
 

@@ -153,6 +153,18 @@ def two_ways(rows: int = FREE) -> bytes:
     return graph.file([a, b], [total, product])
 
 
+def minus(*, has_signature: bool) -> bytes:
+    """Two inputs of one type, b first, and b - a: what is swapped shows."""
+    graph = Graph()
+    b, a = (graph.tensor(f"serving_default_{name}:0", "float32", [FREE, 3]) for name in ("b", "a"))
+    difference = graph.tensor("difference", "float32", [FREE, 3])
+    kind = schema.BuiltinOptions.SubOptions
+    graph.operator(schema.BuiltinOperator.SUB, [b, a], [difference], kind, schema.SubOptionsT())
+    if has_signature:
+        graph.signature("serving_default", {"a": a, "b": b}, {"difference": difference})
+    return graph.file([b, a], [difference])
+
+
 def flex(name: str = "FlexErf") -> bytes:
     """A graph with an operator that only TensorFlow itself has."""
     graph = Graph()

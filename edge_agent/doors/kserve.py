@@ -26,6 +26,7 @@ from edge_agent import inference
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.seam import Answer, Call, Route
 from edge_agent.doors.values import asked_of
+from edge_agent.doors.versions import model_asked
 from edge_agent.serving import Serving
 from edgepack.errors import BadInput
 
@@ -34,12 +35,11 @@ _ROWS = ("instances", "inputs")
 
 def predict(serving: Serving, call: Call, pipeline: str) -> Answer:
     """`POST /v1/models/{pipeline}:predict`."""
-    with serving.lease(pipeline, wake=True) as active:
+    with serving.lease(pipeline, wake_by=call.deadline) as active:
         call.pipeline = active.name
         body = body_of(call)
-        result = inference.infer(
-            active, call, lambda schema: with_asked(_columns(bytes(body), schema), asked_of(active, call))
-        )
+        asked = asked_of(active, call, **model_asked(active, pipeline, None))
+        result = inference.infer(active, call, lambda schema: with_asked(_columns(bytes(body), schema), asked))
         outputs = inference.outputs_of(active, result)
     predictions = encode_values(outputs) if outputs.schema == JSON_VALUE else encode_rows(outputs)
     return packed(call, Answer(b'{"predictions":' + predictions + b"}"))
@@ -47,13 +47,13 @@ def predict(serving: Serving, call: Call, pipeline: str) -> Answer:
 
 def models(serving: Serving, call: Call) -> Answer:
     """`GET /v1/models`."""
-    return Answer(orjson.dumps({"models": serving.known}))
+    return Answer(orjson.dumps({"models": sorted({*serving.known, *serving.owned})}))
 
 
 def model(serving: Serving, call: Call, pipeline: str) -> Answer:
     """`GET /v1/models/{pipeline}`."""
-    with serving.lease(pipeline) as active:
-        return Answer(orjson.dumps({"name": active.name, "ready": True}))
+    with serving.lease(pipeline):
+        return Answer(orjson.dumps({"name": pipeline, "ready": True}))
 
 
 def _columns(body: bytes, schema: Schema) -> Columns:

@@ -27,7 +27,7 @@ from edge_agent.doors.oip_model import configuration, statistics
 from edge_agent.doors.oip_tensors import inputs_of, outputs_of, platform_of
 from edge_agent.doors.seam import Answer, Buffer, Call, Door, Route
 from edge_agent.doors.values import asked_of
-from edge_agent.doors.versions import check_version, listed
+from edge_agent.doors.versions import check_version, listed, model_asked, named_as, own_versions
 from edge_agent.serving import NotAllowed, Serving
 from edge_agent.tensor_inference import checked, infer_tensors, is_row_by_row, row_of
 from edge_agent.track import Trail
@@ -43,31 +43,34 @@ _EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", 
 def infer(serving: Serving, call: Call, pipeline: str, version: str | None = None) -> Answer:
     """`POST /v2/models/{pipeline}[/versions/{version}]/infer`."""
     start = time.perf_counter_ns()
-    with serving.lease(pipeline, version, wake=True) as active:
+    with serving.lease(pipeline, version, wake_by=call.deadline) as active:
         call.pipeline = active.name
         check_version(active, version, pipeline, serving.numbers_of(active.name))
         call.check_deadline()
         request = _request(active, call, body_of(call))
         request.wanted(active.loaded.output.names)  # refuses what is not there before the model runs
-        asked = asked_of(active, call, model=pipeline if pipeline != active.name else None, version=version)
+        asked = asked_of(active, call, **model_asked(active, pipeline, version))
+        named = named_as(active, pipeline, version)
         outputs = _outputs(active, call, request, time.perf_counter_ns() - start, asked)
         if call.wants_trail:
-            call.trail = _trail(active, call, request, outputs)
-    body, size = _response(active, request, outputs)
+            call.trail = _trail(active, named, call, request, outputs)
+    body, size = _response(active, named, request, outputs)
     if size is None:
         return packed(call, Answer(body))
     return packed(call, Answer(body, BINARY, headers=((JSON_SIZE, str(size)),)))
 
 
-def _response(active: ActivePipeline, request: InferRequest, outputs: list[Tensor]) -> tuple[bytes, int | None]:
+def _response(
+    active: ActivePipeline, named: tuple[str, str], request: InferRequest, outputs: list[Tensor]
+) -> tuple[bytes, int | None]:
     chosen = {tensor.name: tensor for tensor in outputs}
     wanted = request.wanted(active.loaded.output.names)
-    return encode_response(
-        active.name, active.version, request.id, ((chosen[name], raw) for name, raw in wanted.items())
-    )
+    return encode_response(*named, request.id, ((chosen[name], raw) for name, raw in wanted.items()))
 
 
-def _trail(active: ActivePipeline, call: Call, request: InferRequest, outputs: list[Tensor]) -> Trail | None:
+def _trail(
+    active: ActivePipeline, named: tuple[str, str], call: Call, request: InferRequest, outputs: list[Tensor]
+) -> Trail | None:
     engine = active.loaded.tensors
     if engine is None:
         return None
@@ -76,7 +79,7 @@ def _trail(active: ActivePipeline, call: Call, request: InferRequest, outputs: l
 
     def encode(row: Columns) -> bytes:
         shaped = [replace(each, array=row.arrays[f"out.{each.name}"].reshape(each.array.shape)) for each in outputs]
-        return _response(active, request, shaped)[0]
+        return _response(active, named, request, shaped)[0]
 
     def decode(body: bytes) -> Mapping[str, np.ndarray]:
         return checked(active, engine, _request(active, call, body).tensors)
@@ -155,7 +158,7 @@ def ready(serving: Serving, call: Call) -> Answer:
 
 def models(serving: Serving, call: Call) -> Answer:
     """`GET /v2/models`."""
-    return _json({"models": serving.known})
+    return _json({"models": sorted({*serving.known, *serving.owned})})
 
 
 def model(serving: Serving, call: Call, pipeline: str, version: str | None = None) -> Answer:
@@ -184,7 +187,7 @@ def model_config(serving: Serving, call: Call, pipeline: str, version: str | Non
     """`GET /v2/models/{pipeline}[/versions/{version}]/config`."""
     with serving.lease(pipeline, version) as active:
         check_version(active, version, pipeline)
-        return _json(configuration(active))
+        return _json({**configuration(active), "name": pipeline})
 
 
 def model_stats(serving: Serving, call: Call, pipeline: str | None = None, version: str | None = None) -> Answer:
@@ -201,12 +204,21 @@ def model_stats(serving: Serving, call: Call, pipeline: str | None = None, versi
 def index(serving: Serving, call: Call) -> Answer:
     """`POST /v2/repository/index`; with `{"ready": true}` only what is ready."""
     ready = [
-        {"name": p.name, "version": p.version, "state": "READY", "reason": serving.troubles.get(p.name, "")}
+        {"name": name, "version": version, "state": "READY", "reason": serving.troubles.get(p.name, "")}
         for p in serving.pipelines
+        for name, version in [(p.name, p.version), *own_versions(serving, p)]
     ]
-    others = {} if _asks_for_ready(call.body) else dict.fromkeys(serving.unloaded, "unloaded")
-    others |= dict.fromkeys(serving.resting if not _asks_for_ready(call.body) else (), "rests to save memory")
-    return _json([*ready, *({"name": name, "state": "UNAVAILABLE", "reason": why} for name, why in others.items())])
+    others = [{"name": name, "state": "UNAVAILABLE", "reason": why} for name, why in _unavailable(serving).items()]
+    return _json([*ready, *(() if _asks_for_ready(call.body) else others)])
+
+
+def _unavailable(serving: Serving) -> dict[str, str]:
+    """Why models do not answer just now: of those that were let go of that, else what is wrong with their files."""
+    troubles = {name: why for name, why in serving.troubles.items() if name not in serving.names}
+    resting = serving.resting
+    asleep = [*resting, *(name for name, owner in serving.owned.items() if owner in resting)]
+    let_go = dict.fromkeys(serving.unloaded, "unloaded") | dict.fromkeys(asleep, "rests to save memory")
+    return troubles | {name: "; ".join([why, *filter(None, [troubles.get(name)])]) for name, why in let_go.items()}
 
 
 def load(serving: Serving, call: Call, pipeline: str) -> Answer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from columns.schema import Schema
 from columns.types import ListOf, Scalar, StructOf, Type
 from edge_agent.doors import kserve, oip, predict, wallaroo_sdk
 from edge_agent.doors.values import OCTETS
+from edge_agent.doors.versions import own_versions
 from edge_agent.inference import ARROW_FILE, ARROW_STREAM, JSON
 from edge_agent.serving import Serving
 from edgepack import __version__
@@ -73,18 +75,24 @@ def _inference(summary: str, names: list[str]) -> dict[str, Any]:
 def _other_doors(serving: Serving) -> dict[str, Any]:
     """What protocols of others describe in documents of their own: here by name, with the pipelines there are."""
     octets = {OCTETS: {"schema": {"type": "string", "format": "binary"}}}
+    own = [each for pipeline in serving.pipelines for each in own_versions(serving, pipeline)]
     versions = [pipeline.version for pipeline in serving.pipelines]
     parts = {
         "pipeline": {"type": "string", **({"enum": serving.names} if versions else {})},
-        "version": {"type": "string", **({"enum": versions} if versions else {})},
+        "version": {
+            "type": "string",
+            **({"enum": [*versions, *_each(number for _, number in own)]} if versions else {}),
+        },
         "deployment": {"type": "string"},
     }
+    models = {"type": "string", **({"enum": _each([*serving.names, *(name for name, _ in own)])} if versions else {})}
     said: dict[str, Any] = {}
     for route in (*oip.ROUTES, *kserve.ROUTES, *predict.ROUTES, *wallaroo_sdk.ROUTES):
         names = re.findall(r"{(\w+)}", route.pattern)
+        schemas = parts | ({"pipeline": models} if route.pattern.startswith(_OF_MODELS) else {})
         entry: dict[str, Any] = {
             "summary": (route.door.__doc__ or "").partition(": ")[0].strip("`. "),
-            "parameters": [{"name": n, "in": "path", "required": True, "schema": parts[n]} for n in names],
+            "parameters": [{"name": n, "in": "path", "required": True, "schema": schemas[n]} for n in names],
             "responses": {
                 "200": {"description": "As the protocol says", "content": {JSON: {"schema": {}}, **octets}},
                 **{status: _said(words) for status, words in _refusals_of(route.pattern).items()},
@@ -94,6 +102,13 @@ def _other_doors(serving: Serving) -> dict[str, Any]:
             entry["requestBody"] = {"content": {JSON: {"schema": {}}, **octets}}
         said.setdefault(route.pattern, {})[route.method.lower()] = entry
     return said
+
+
+_OF_MODELS = ("/v2/models/", "/v1/models/")  # which know a predictor's own models by their names
+
+
+def _each(found: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(found))
 
 
 _REFUSED = {

@@ -20,7 +20,7 @@ from edgepack.errors import BadInput
 def predict(serving: Serving, call: Call) -> Answer:
     """`POST /predict`: without a name it answers when one pipeline is served."""
     name, version = call.args.get("model"), call.args.get("version")
-    with serving.lease(None if serving.is_one_program else name, version, wake=True) as active:
+    with serving.lease(None if serving.is_one_program else name, version, wake_by=call.deadline) as active:
         call.pipeline = active.name
         if not active.is_program or name in active.own_models:
             check_version(active, version, name, serving.numbers_of(active.name))

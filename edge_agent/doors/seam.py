@@ -34,6 +34,7 @@ from edge_agent.serving import Late, NotAllowed, NotServed, Serving
 from edge_agent.stages import Stages
 from edge_agent.trace_context import TraceContext
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed, Unreachable
+from runtimes.protocol import ModelAbsent
 
 if TYPE_CHECKING:
     from edge_agent.track import Trail
@@ -42,6 +43,7 @@ log = logging.getLogger("edgepack.agent")
 
 Buffer = bytes | bytearray | memoryview
 
+_BROUGHT = 4  # models that one request has brought back at most
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _ID_START = str(uuid.UUID(int=getrandbits(128), version=4)).encode()[:24]
 _IDS = itertools.count(getrandbits(47))  # 12 digits hold 48 bits
@@ -219,10 +221,29 @@ def respond(route: Route, serving: Serving, call: Call, params: Mapping[str, str
     """Call a route's door. Never raises: what goes wrong is an answer too."""
     try:
         answer = route.door(serving, call, **params)
+    except ModelAbsent as absent:
+        return _respond_with(absent, route, serving, call, params)
     except Exception as error:  # noqa: BLE001 - the last one who can answer the client
         return refusal(error, route.error_body, call.request_id)
     call.answered_ns = time.perf_counter_ns()
     return answer
+
+
+def _respond_with(absent: ModelAbsent, route: Route, serving: Serving, call: Call, params: Mapping[str, str]) -> Answer:
+    """Call a door again once the model is there that a predictor lacked; it may lack another then."""
+    try:
+        for _ in range(_BROUGHT):
+            serving.bring_back(call.pipeline, absent, call.deadline)
+            try:
+                answer = route.door(serving, call, **params)
+            except ModelAbsent as other:
+                absent = other
+            else:
+                call.answered_ns = time.perf_counter_ns()
+                return answer
+    except Exception as error:  # noqa: BLE001 - as above
+        return refusal(error, route.error_body, call.request_id)
+    return refusal(absent, route.error_body, call.request_id)
 
 
 def settle(route: Route, call: Call, answer: Answer) -> Answer:

@@ -22,6 +22,7 @@ from edge_agent.active_pipeline import ActivePipeline, ServedModel
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.seam import Answer, Call, Query, Route
 from edge_agent.doors.values import OCTETS, infer_value
+from edge_agent.doors.versions import own_versions
 from edge_agent.serving import Serving
 from edge_agent.track import Trail
 from edgepack.errors import BadInput
@@ -71,7 +72,7 @@ def focus_of(query: str) -> Focus:
 def infer(serving: Serving, call: Call, pipeline: str | None = None) -> Answer:
     """`POST /infer` and `POST /pipelines/{pipeline}`."""
     wanted, said = focus_of(call.query), call.header("content-type")
-    with serving.lease(pipeline, wake=True) as active:
+    with serving.lease(pipeline, wake_by=call.deadline) as active:
         call.pipeline = active.name
         wanted.check(active)
         body = body_of(call)
@@ -109,13 +110,20 @@ def routes(serving: Serving) -> Blueprint:
 
     @door.get("/models")
     def models() -> dict[str, Any]:
-        return {"models": [_model(pipeline, model) for pipeline in serving.pipelines for model in pipeline.models]}
+        return {"models": [each for pipeline in serving.pipelines for each in _models(serving, pipeline)]}
 
     @door.post("/logs")
     def logs() -> Response:
         return _logs(serving)
 
     return door
+
+
+def _models(serving: Serving, pipeline: ActivePipeline) -> list[dict[str, Any]]:
+    """The models of the steps, and those that a predictor chooses among, whose digest is that of its step."""
+    found = [_model(pipeline, model) for model in pipeline.models]
+    own = [ServedModel(name, found[0]["sha"], number) for name, number in own_versions(serving, pipeline)]
+    return [*found, *(_model(pipeline, model) for model in own)]
 
 
 def _model(pipeline: ActivePipeline, model: ServedModel) -> dict[str, Any]:

@@ -45,10 +45,10 @@ def run_build(asked: Asked) -> None:
     from buildx.engine import Engine
     from edgepack.commands._build_result import emit, show
     from edgepack.commands._push import Push
+    from edgepack.commands._source import opened_project
     from edgepack.commands._terminal import TerminalReport
     from edgepack.commands.cache import cache_folder
     from oci.tar import check_place
-    from packager.project import Project
 
     if asked.output is not None:
         check_place(asked.output)
@@ -61,7 +61,7 @@ def run_build(asked: Asked) -> None:
     ):
         engine = Engine.connect(environ) if asked.load else None  # what is missing is said before the work begins
         report.step("checking the model")
-        project = Project.open(asked.source)
+        project = opened_project(asked.source)
         packaged = _packaged(asked, project, wanted, catalog, cache, report)
         sinks = [registry] if registry else []
         workplace = _workplace(asked, environ, cache, report)
@@ -83,11 +83,10 @@ def wanted_targets(
 
 
 def _catalog(source: Path) -> Catalog:
-    from arch.catalog import FOLDER, Catalog
-    from edgepack.commands.targets import own_targets
+    from arch.catalog import Catalog
+    from edgepack.commands.targets import target_folders
 
-    root = source if source.is_dir() else source.parent
-    return Catalog.read([own_targets(), root / FOLDER], os.environ)
+    return Catalog.read(target_folders(source), os.environ)
 
 
 def _packaged(
@@ -115,7 +114,7 @@ def _options(asked: Asked, project: Project) -> Options:
     from buildx.options import Options
 
     return Options(
-        project.root,
+        project.kept_in,
         _touched(asked.source),
         asked.output,
         asked.base,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ import urllib3
 
 from bundle.pipeline import address_variable, parse_bytes
 from edgepack.errors import BadInput, EdgepackError
+from oci.deadline import pools_with_deadline
 
 if TYPE_CHECKING:
     from buildx.engine import Engine
@@ -28,6 +29,7 @@ T = TypeVar("T")
 PORT = 8080  # that MLflow's images listen on
 _READY_S = 120.0
 _STOP_S = 10
+_PING_S = 2.0
 _LABEL = "io.edgepack.step"
 _NETWORK = "edgepack"
 
@@ -46,27 +48,43 @@ def step_containers(
     projects: Sequence[Project], environ: MutableMapping[str, str], *, allowed: bool, ready_s: float = _READY_S
 ) -> Iterator[None]:
     """Start what the projects' steps need, and say in `environ` where each answers. What cannot be started is told in
-    one line: its step then refuses requests until it is there.
+    one line: its step then refuses requests until it is there. Raises BadInput where one address would be two images'.
     """
-    wanted = [
-        (project, step)
-        for project in projects
-        for step in project.steps
-        if step.image is not None and not environ.get(address_variable(step.name))
-    ]
+    wanted = images_by_variable(projects)
     with ExitStack() as stack:
         engine: Engine | None = None
-        for project, step in wanted:
+        for variable, (project, step) in wanted.items():
+            if environ.get(variable):
+                continue
             try:
                 engine = engine or _engine(stack, environ, allowed)
                 url = stack.enter_context(_running(engine, project, step, ready_s))
             except EdgepackError as error:
                 click.echo(f"step '{step.name}' is a container that is not started: {error}", err=True)
                 continue
-            environ[address_variable(step.name)] = url
-            stack.callback(environ.pop, address_variable(step.name), None)
+            environ[variable] = url
+            stack.callback(environ.pop, variable, None)
             click.echo(f"step '{step.name}' is answered by {step.image} on {url}", err=True)
         yield
+
+
+def images_by_variable(projects: Sequence[Project]) -> dict[str, tuple[Project, StepSource]]:
+    """The steps that a container answers, by the variable with its address: the first of those that have the same image
+    and share it. Raises BadInput where their images differ, for one would be answered by the other's.
+    """
+    found: dict[str, tuple[Project, StepSource]] = {}
+    for project in projects:
+        for step in project.steps:
+            if step.image is None:
+                continue
+            variable = address_variable(step.name)
+            other, same = found.setdefault(variable, (project, step))
+            if same.image != step.image:
+                raise BadInput(
+                    f"step '{step.name}' of pipeline '{project.name}' and '{same.name}' of '{other.name}' have one "
+                    f"address, {variable}, and different images: rename one"
+                )
+    return found
 
 
 def _engine(stack: ExitStack, environ: Mapping[str, str], allowed: bool) -> Engine:
@@ -92,7 +110,7 @@ def _running(engine: Engine, project: Project, step: StepSource, ready_s: float)
         _engine_says(step, container.start)
         yield _engine_says(step, lambda: _address(container, step, port, ready_s))
     finally:
-        _end(container)
+        end(container)
 
 
 def _engine_says(step: StepSource, work: Callable[[], T]) -> T:
@@ -149,7 +167,8 @@ def _network(engine: Engine) -> str:
 def _address(container: Any, step: StepSource, port: int, ready_s: float) -> str:
     """Wait until the container answers; one that takes longer is served as it is, and refuses until then."""
     end, url = time.monotonic() + ready_s, f"http://127.0.0.1:{port}"
-    while not _answers(url):
+    pools = pools_with_deadline(_PING_S, retries=False)
+    while not _answers(pools, url):
         container.reload()
         if container.status not in ("created", "running") or container.attrs["RestartCount"]:
             last = " ".join(container.logs(tail=1).decode(errors="replace").split())[-300:]
@@ -163,18 +182,22 @@ def _address(container: Any, step: StepSource, port: int, ready_s: float) -> str
     return url
 
 
-def _answers(url: str) -> bool:
+def _answers(pools: urllib3.PoolManager, url: str) -> bool:
     try:
-        return urllib3.request("GET", f"{url}/ping", timeout=2.0, retries=False).status < 500
+        response = pools.request("GET", f"{url}/ping", timeout=urllib3.Timeout(total=_PING_S), preload_content=False)
+        response.close()
+        return response.status < 500
     except urllib3.exceptions.HTTPError:
         return False
 
 
-def _end(container: Any) -> None:
+def end(container: Any) -> None:
+    """Stop a container and take it away; one that the engine does not stop in time is killed."""
     import docker.errors
 
-    try:
+    with suppress(docker.errors.DockerException, OSError):  # what is wrong with the engine, the removal says as well
         container.stop(timeout=_STOP_S)
+    try:
         container.remove(force=True, v=True)
     except (docker.errors.DockerException, OSError) as error:
         click.echo(

@@ -234,7 +234,10 @@ def print_json(value: object) -> None:
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows under a head, columns aligned."""
+    """Print rows under a head, columns aligned. What no letter is, in names that others gave, is shown as `?`: it could
+    forge a row, or speak to the terminal.
+    """
+    rows = [tuple("".join(each if each.isprintable() else "?" for each in cell) for cell in row) for row in rows]
     widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
     for row in [head, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -13,9 +13,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from packager.project import Project
     from packager.registries.mlflow_registry import MlflowRegistry
 
-# read here, so that a plain path loads nothing of registries; `packager.registries.address` knows the forms
+# told here, so that a plain path loads nothing of registries; `packager.registries.address` reads what it is
 _ADDRESS = re.compile(r"(models|mlflow-artifacts|dbfs|runs|https?):/", re.IGNORECASE)
 
 
@@ -29,12 +30,34 @@ class SourcePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises as `fetch_source` for an address."""
-        if isinstance(value, str) and _ADDRESS.match(value):
+        if isinstance(value, str) and is_address(value):
             return fetched(value, os.environ)
         return super().convert(value, param, ctx)
 
 
 SOURCE = SourcePath()
+
+
+def is_address(text: str) -> bool:
+    """Whether a source is written as one in a registry, rightly or not."""
+    return _ADDRESS.match(text) is not None
+
+
+def opened_project(source: Path) -> Project:
+    """The project of a source. Raises BadInput that names the file or key at fault."""
+    from packager.project import Project
+
+    return Project.open(source, working_folder(source))
+
+
+def working_folder(source: Path) -> Path | None:
+    """Where the lock, made rows and target files of a source lie that was fetched: in the working directory, where
+    `dist/` goes as well, because the cache is pruned. None: beside the source, as of any that is a file of the user's.
+    """
+    from edgepack.commands.cache import cache_folder
+    from packager.registries.kept import is_download
+
+    return Path.cwd() if is_download(source, cache_folder(os.environ)) else None
 
 
 def fetched(address: str, environ: Mapping[str, str]) -> Path:

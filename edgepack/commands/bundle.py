@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepack.commands._source import SOURCE
+from edgepack.commands._source import SOURCE, opened_project
 
 if TYPE_CHECKING:
     from packager.package import Packaged
@@ -51,7 +51,6 @@ def command(source: Path, targets: tuple[str, ...], output: Path | None, wheels:
     from oci.tar import check_place
     from packager.checks import Checklist
     from packager.package import package
-    from packager.project import Project
     from packager.wheels import Told, WheelSource
 
     if output is not None:
@@ -61,7 +60,7 @@ def command(source: Path, targets: tuple[str, ...], output: Path | None, wheels:
     try:
         checklist, cache = Checklist(progress=_progress.show, notice=_progress.notice), cache_folder(os.environ)
         local = WheelSource(wheels, report=Told(checklist.progress, checklist.notice))
-        project = Project.open(source)
+        project = opened_project(source)
         packaged = package(project, wanted, checklist=checklist, cache=cache, wheels=local, catalog=catalog)
     finally:
         _progress.clear()

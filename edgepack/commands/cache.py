@@ -31,13 +31,15 @@ def list_command(as_json: bool) -> None:
     """Show what lies in the cache."""
     from buildx.layer_cache import list_cache
     from packager.environments import list_environments
-    from packager.frameworks.outcome import list_conversions
-    from packager.registries.download import list_downloads
+    from packager.kept import list_conversions
+    from packager.registries.kept import list_downloads
+    from packager.worker_environments import list_worker_environments
 
     folder = cache_folder(os.environ)
     environments, conversions = list_environments(folder), list_conversions(folder)
     parts = [(part.name, part.files, part.size_bytes) for part in list_cache(folder)]
     parts.append(("environments", len(environments), sum(each.size_bytes for each in environments)))
+    parts.append(("workers", *list_worker_environments(folder)))
     parts.append(("conversions", *conversions))
     parts.append(("registry", *list_downloads(folder)))
     if as_json:
@@ -53,7 +55,8 @@ def list_command(as_json: bool) -> None:
         return
     click.echo(str(folder))
     for name, files, size in parts:
-        click.echo(f"  {name:14}{files:6} {'made ' if name == 'environments' else 'files'} {size / 1e6:9.1f} MB")
+        unit = "made " if name in ("environments", "workers") else "files"
+        click.echo(f"  {name:14}{files:6} {unit} {size / 1e6:9.1f} MB")
     for each in environments:
         click.echo(
             f"    {each.title}: Python {each.python}, {len(each.packages)} packages, {each.size_bytes / 1e6:.0f} MB, "
@@ -70,13 +73,14 @@ def prune_command(unused_days: float, as_json: bool) -> None:
     """Remove what lies in the cache. Refused while a build is using it."""
     from buildx.layer_cache import prune_cache
     from packager.environments import prune_environments
-    from packager.frameworks.outcome import prune_conversions
-    from packager.registries.download import prune_downloads
+    from packager.kept import prune_conversions
+    from packager.registries.kept import prune_downloads
+    from packager.worker_environments import prune_worker_environments
 
     folder, unused_s, now_s = cache_folder(os.environ), unused_days * _DAY_S, time.time()
     freed = prune_cache(folder, unused_s, now_s)
     freed += prune_environments(folder, unused_s, now_s) + prune_conversions(folder, unused_s, now_s)
-    freed += prune_downloads(folder, unused_s, now_s)
+    freed += prune_downloads(folder, unused_s, now_s) + prune_worker_environments(folder, unused_s, now_s)
     if as_json:
         import orjson
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepack.commands._source import SOURCE
+from edgepack.commands._source import SOURCE, opened_project
 from edgepack.errors import EdgepackError
 
 if TYPE_CHECKING:
@@ -56,11 +56,10 @@ def _packaged(source: Path, checklist: Checklist, wheels: Path | None) -> Packag
     from arch.target import host_target
     from edgepack.commands.cache import cache_folder
     from packager.package import package
-    from packager.project import Project
     from packager.wheels import Told, WheelSource
 
     with checklist.check("project.reads") as found:
-        project = Project.open(source)
+        project = opened_project(source)
         found.append(f"pipeline '{project.name}'")
     checklist.require()
     local = WheelSource(wheels, report=Told(checklist.progress, checklist.notice))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepack.commands._source import SOURCE
+from edgepack.commands._source import SOURCE, opened_project
 
 if TYPE_CHECKING:
     from oci.image import Image, Index
@@ -70,9 +70,8 @@ def _project(source: Path) -> dict[str, Any]:
     from edgepack.commands.cache import cache_folder
     from packager.checks import Checklist
     from packager.inspect import inspect_step
-    from packager.project import Project
 
-    project = Project.open(source)
+    project = opened_project(source)
     checklist, cache = Checklist(notice=_progress.notice), cache_folder(os.environ)
     steps = [inspect_step(step, project.root, checklist, cache) for step in project.steps]
     return {

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from edgepack.commands._source import SOURCE
 from edgepack.errors import BadInput
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.argument("source", type=SOURCE, default=Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(source: Path, as_json: bool) -> None:
     """Look at an artifact of Oracle ADS by its named tests: runtime.yaml, score.py, the schemas.

@@ -56,7 +56,10 @@ def _artifacts(registry: MlflowRegistry, text: str) -> tuple[list[Artifact], str
 
     address = parse_address(f"models:/{text}")
     version, place = registry.resolve(address)
-    return registry.artifacts(place), version
+    artifacts = registry.artifacts(place)
+    if not all(each.name for each in artifacts):
+        raise BadInput(f"the registry lists no files of version {version} of '{address.name}': was it logged whole?")
+    return artifacts, version
 
 
 def _show_models(models: list[Model]) -> None:
@@ -82,6 +85,5 @@ def _show_versions(model: Model) -> None:
 def _show_artifacts(artifacts: list[Artifact]) -> None:
     from edgepack.commands._hub_client import print_table
 
-    if any(each.size_bytes is None for each in artifacts):
-        raise BadInput("the registry lists no files of this version: was its model logged whole?")
-    print_table(("file", "bytes", "full path"), [(a.name, str(a.size_bytes), a.full_path) for a in artifacts])
+    rows = [(a.name, "" if a.size_bytes is None else str(a.size_bytes), a.full_path) for a in artifacts]
+    print_table(("file", "bytes", "full path"), rows)

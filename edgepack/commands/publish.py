@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.commands._hub_client import hub_options
+from edgepack.commands._source import SOURCE, opened_project
 from edgepack.errors import BadInput
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _DEFAULT_TARGETS = ("x86", "arm")
 
 
 @click.command("publish", short_help="Package a project and push its bundle to a hub.")
-@click.argument("source", type=click.Path(path_type=Path), default=Path())
+@click.argument("source", type=SOURCE, default=Path())
 @click.option("--target", "targets", multiple=True, help="Target to publish for; repeatable. Default: x86 and arm.")
 @click.option("--tag", default="latest", show_default=True, help="Tag in the hub's registry.")
 @hub_options
@@ -43,7 +44,6 @@ def command(source: Path, targets: tuple[str, ...], tag: str, hub_url: str, toke
     from edgepack.commands.targets import target_folders
     from packager.checks import Checklist
     from packager.package import package
-    from packager.project import Project
 
     catalog = Catalog.read(target_folders(source), os.environ)
     wanted = sorted({catalog.parse(each) for each in targets or _DEFAULT_TARGETS})
@@ -51,7 +51,7 @@ def command(source: Path, targets: tuple[str, ...], tag: str, hub_url: str, toke
         hub.pipelines()  # a wrong token or a hub that is away is told before the work, not after
         checklist = Checklist(notice=_progress.notice)
         made = package(
-            Project.open(source), wanted, checklist=checklist, cache=cache_folder(os.environ), catalog=catalog
+            opened_project(source), wanted, checklist=checklist, cache=cache_folder(os.environ), catalog=catalog
         )
         for note in made.notes:
             click.echo(f"note: {note}", err=True)

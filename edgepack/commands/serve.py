@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,15 +16,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgepack.commands._source import SOURCE
+from edgepack.commands._source import SOURCE, opened_project
 from edgepack.errors import BadInput
 
 if TYPE_CHECKING:
+    from bundle.model_folders import Found
     from columns.columns import Columns
     from edge_agent.active_pipeline import ActivePipeline
     from edge_agent.agent import Agent
     from edge_agent.run import Stop
-    from packager.live import Found, LiveSource
+    from packager.live import LiveSource
     from packager.package import Packaged
     from packager.project import Project
 
@@ -124,6 +126,8 @@ def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, followi
     _say_installing(packaged, data)
 
     def ready(agent: Agent, url: str) -> None:
+        for layout in layouts:
+            shutil.rmtree(layout)  # what of it serves lies in the data folder
         for name in {*agent.state.installed(), *agent.serving.names} - set(names):
             agent.state.remove(name)
             agent.serving.remove(name)
@@ -136,12 +140,10 @@ def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, followi
 
 
 def _package(sources: Sequence[Path], wheels: Path | None, live: Sequence[LiveSource]) -> list[Packaged]:
-    from packager import Project
-
     packaged: dict[str, Packaged] = {}
     followed = {each.source: each for each in live}
     for source in sources:
-        projects = followed[source].projects() if source in followed else [Project.open(source)]
+        projects = followed[source].projects() if source in followed else [opened_project(source)]
         for project in projects:
             made = _packaged(project, wheels)
             for note in made.notes:
@@ -180,7 +182,7 @@ def _follow(
     agent: Agent, live: Sequence[LiveSource], looks: Sequence[Found], packaged: Sequence[Packaged], following: Following
 ) -> None:
     """Have the agent follow what changes, and serve the versions beside the highest ones."""
-    from edge_agent.live_models import Budget
+    from edge_agent.live_versions import Budget
 
     if not live:
         return
@@ -238,12 +240,16 @@ def _layouts(packaged: Sequence[Packaged], work: Path) -> list[Path]:
 
 
 def _say_ready(agent: Agent, url: str, data: Path) -> None:
+    resting = agent.serving.resting
+    is_alone = len(agent.serving.names) + len(resting) == 1
     for pipeline in agent.serving.pipelines:
         click.echo(f"serving {pipeline.name} on {url} (log: {pipeline.loaded.spec.log.durability}, data: {data})")
+    if resting:
+        click.echo(f"resting until they are asked for (--cache-size): {', '.join(resting)}")
     for pipeline in agent.serving.pipelines:
         row = pipeline.loaded.bundle.golden().inputs.slice(0, 1)
         if row.rows:  # of a predictor without a sample nobody knows what it takes
-            click.echo("try it: " + _try_line(pipeline, len(agent.serving.names) == 1, row, url, data))
+            click.echo("try it: " + _try_line(pipeline, is_alone, row, url, data))
     click.echo("Ctrl-C ends it")
 
 

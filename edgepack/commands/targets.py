@@ -125,5 +125,7 @@ def own_targets() -> Path:
 def target_folders(source: Path) -> list[Path]:
     """Where target files lie for a project or a bare model file, the last wins."""
     from arch.catalog import FOLDER
+    from edgepack.commands._source import working_folder
 
-    return [own_targets(), (source if source.is_dir() else source.parent) / FOLDER]
+    folder = working_folder(source) or (source if source.is_dir() else source.parent)
+    return [own_targets(), folder / FOLDER]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from typing import Any, Dict
 
 import numpy as np
@@ -17,24 +16,15 @@ import numpy as np
 from .asking import narrowed, rows_for
 from .converters import convert
 from .fields import Unsuited, line
+from .jobs import carry_out
 from .lineage import parameters, training, versions
 from .loading import load
 from .original import METHODS, Original
 
 
 def main(job_text: str) -> None:
-    """Do one job; a refusal is part of the result, a fault of ours ends the process."""
-    warnings.simplefilter("ignore")
-    job = json.loads(job_text)
-    result: Dict[str, Any] = {}
-    try:
-        _run(job, result)
-    except Unsuited as error:
-        result["refused"] = str(error)
-    except MemoryError:
-        result["refused"] = "it needs more memory than a conversion is given"
-    with open(os.path.join(job["folder"], "result.json"), "w") as file:
-        json.dump(result, file)
+    """Do one job."""
+    carry_out(job_text, _run)
 
 
 def _run(job: Dict[str, Any], result: Dict[str, Any]) -> None:

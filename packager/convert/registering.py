@@ -42,11 +42,19 @@ def _run(program: Path) -> str | None:
     try:
         runpy.run_path(str(program), run_name="__main__")
     except SystemExit as error:
-        return None if not error.code else f"it ended with {str(error.code)[:200]!r}"
+        return None if error.code in (None, 0) else f"it ended with {_words(error.code)[:200]!r}"
     except BaseException as error:  # whatever the program raises is its user's to read
         line = _line_of(error, program)
-        return f"{line}{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return f"{line}{type(error).__name__}: {_words(error)}"
     return None
+
+
+def _words(said: object) -> str:
+    """Text of an object of the program's, in one line; the name of its class where it has none."""
+    try:
+        return " ".join(str(said).split())[:300]
+    except BaseException:  # `__str__` is the program's own code too
+        return type(said).__name__
 
 
 def _line_of(error: BaseException, program: Path) -> str:

@@ -17,6 +17,7 @@ from edgepack.errors import BadInput
 from packager.archives import Tree, open_tree
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
+from packager.dialects.ads_answers import LARGEST_METADATA, METADATA
 from packager.dialects.ads_introspection import results_of
 from packager.dialects.ads_layout import SCORE, RuntimeYaml, runtime_of, without_ignored
 from packager.dialects.ads_libraries import libraries_of, saved_with
@@ -27,8 +28,6 @@ from packager.environments.interpreters import own_minor
 from packager.project import StepSource
 
 FRAMEWORK = "ads"
-METADATA = "model_metadata.json"
-_LARGEST_METADATA = 1 << 20  # bytes
 Fields = tuple[Schema, Schema, Schema | None]  # in, out, and out where the project gives it
 
 
@@ -124,7 +123,7 @@ def _kept(tree: Tree) -> dict[str, Any]:
     if METADATA not in tree.files:
         return {}
     try:
-        said = json.loads(tree.read(METADATA, _LARGEST_METADATA))
+        said = json.loads(tree.read(METADATA, LARGEST_METADATA))
         provenance, taxonomy = (dict(said.get(part, {})) for part in ("provenance", "taxonomy"))
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise BadInput(f"{METADATA} in '{tree.name}' is not as prepare() writes it: {error}") from error

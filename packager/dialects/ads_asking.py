@@ -7,7 +7,7 @@ which a booster's scores need not look like. So rows are asked in each form that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from columns.columns import Columns
 from columns.json_value import from_rows
 from columns.schema import Field, Schema
 from columns.types import parse_type
-from columns.values import column_from_values
+from columns.values import column_from_values, object_array
 from edgepack.errors import BadInput, RuntimeFailed, Unreachable
 from packager.archives import Tree
 from packager.dialects.ads_layout import SCORE
 from packager.dialects.ads_rows import likely_rows
-from packager.dialects.ads_schema import PREDICTION
+from packager.dialects.ads_schema import PREDICTION, object_of
 from packager.dialects.ads_score import Score
 from packager.golden import made_rows, recipes
 from packager.project import GoldenSource
@@ -37,7 +37,7 @@ _LIMITS = Limits(start_s=120, request_s=60, memory_bytes=12 << 30)
 Asked = Mapping[str, Any]
 
 
-class _Said(msgspec.Struct, frozen=True):
+class Said(msgspec.Struct, frozen=True):
     """What score.py did with rows in one form."""
 
     prediction: list[Any] | None = None
@@ -62,22 +62,29 @@ class Answered:
         column = column_from_values(field, self.predictions, json=True)
         return GoldenRows(self.rows, Columns(self.output, {field.name: column}, self.rows.rows))
 
+    def nullable_as(self, said: Schema) -> Answered:
+        """The same, its prediction null where output_schema.json says that it may be: no answer need have been one."""
+        (field,), (found,) = said.fields, self.output.fields
+        if not field.text.endswith("?") or found.text.endswith("?"):
+            return self
+        return replace(self, output=Schema((Field(found.name, parse_type(f"{found.text}?")),)))
+
 
 class Asking:
     """A score.py that answers, in a worker; to be closed."""
 
-    def __init__(self, score: Score, inputs: Schema, worker: Worker) -> None:
-        self._score, self._inputs, self._worker = score, inputs, worker
+    def __init__(self, payloads: Sequence[str], inputs: Schema, worker: Worker, asked: str) -> None:
+        self._payloads, self._inputs, self._worker, self._asked = payloads, inputs, worker, asked
 
     @classmethod
     def start(
         cls, score: Score, inputs: Schema, name: str, folder: Path, python: Path, sites: tuple[Path, ...]
     ) -> Asking:
         """Load an artifact's model with the libraries of `sites`. Raises RuntimeFailed with what its code raised."""
-        payloads = payloads_of(score, inputs)
-        options = {"entry": SCORE, "probe": True, "payloads": payloads}
+        asked = f"form of {max(inputs.names, key=len)}"  # a field beside those of the rows, and no name of theirs
+        options = {"entry": SCORE, "probe": asked}
         job = Job(name, "ads", folder, inputs, Schema.parse({_SAID: "string"}), sites, options, python)
-        return cls(score, inputs, Worker.start(job, _LIMITS))
+        return cls(payloads_of(score, inputs), inputs, Worker.start(job, _LIMITS), asked)
 
     def __enter__(self) -> Asking:
         return self
@@ -92,24 +99,42 @@ class Asking:
         """
         reason = ""
         for rows in self._rows(golden, tree):
-            said = self.said(rows)
-            for payload, each in said.items():
-                output = _output(each.prediction, given)
-                if output is not None and each.prediction is not None:
-                    return Answered(payload, output, rows, each.prediction)
-                reason = reason or each.error or f"its predictions {str(each.prediction)[:100]} are of several types"
+            without_gaps: Answered | None = None
+            for payload in self._payloads:
+                said = self.said(rows, payload)
+                if said.prediction is None:
+                    reason = reason or said.error
+                    continue
+                try:
+                    answered = Answered(payload, _output(said.prediction, given), rows, said.prediction)
+                except BadInput as error:
+                    reason = reason or str(error)
+                    continue
+                if self._answers_gaps(rows, payload):
+                    return answered
+                without_gaps = without_gaps or answered
+            if without_gaps is not None:
+                return without_gaps
         raise BadInput(
             f"{SCORE} answers none of the rows made of its fields: {reason}; give [golden] rows that it answers, or a "
             f"file '<its folder>.golden.json' beside it"
         )
 
-    def said(self, rows: Columns) -> dict[str, _Said]:
-        """What came of rows in each form, in the order in which the forms suit the code. Raises RuntimeFailed where the
-        code ends its process, or hangs.
+    def _answers_gaps(self, rows: Columns, payload: str) -> bool:
+        """Whether a row is answered by itself that lacks all that it may lack: pandas makes objects, not numbers, of a
+        column that holds nothing else, where the form does not say its type.
         """
+        lacking = {field.name: object_array([None]) for field in rows.schema if field.text.endswith("?")}
+        first = rows.slice(0, 1)
+        return not lacking or self.said(Columns(first.schema, {**first.arrays, **lacking}, 1), payload).error == ""
+
+    def said(self, rows: Columns, payload: str) -> Said:
+        """What came of rows in one form. Raises RuntimeFailed where the code ends its process, or hangs."""
+        schema = Schema((*rows.schema.fields, Field(self._asked, parse_type("string"))))
+        arrays = {**rows.arrays, self._asked: object_array([payload] * rows.rows)}
         try:
-            answer = self._worker.infer(rows, deadline_s=_LIMITS.request_s)
-            return msgspec.json.decode(str(answer.arrays[_SAID][0]), type=dict[str, _Said])
+            answer = self._worker.infer(Columns(schema, arrays, rows.rows), deadline_s=_LIMITS.request_s)
+            return msgspec.json.decode(str(answer.arrays[_SAID][0]), type=Said)
         except Unreachable as error:
             raise RuntimeFailed(f"{SCORE} does not answer: {str(error).partition(': it starts')[0]}") from error
         except msgspec.MsgspecError as error:
@@ -143,14 +168,16 @@ def payloads_of(score: Score, inputs: Schema) -> list[str]:
     return [*first, *(each for each in others if each not in first)]
 
 
-def _output(predictions: Sequence[Any] | None, given: Schema | None) -> Schema | None:
-    """The fields that hold these predictions: those given, else `prediction` of the narrowest type; None for none."""
-    if predictions is None:
-        return None
+def _output(predictions: Sequence[Any], given: Schema | None) -> Schema:
+    """The fields that hold these predictions: those given, else `prediction` of the narrowest type. Raises BadInput
+    where they have none in common, or a name that no type can hold.
+    """
     if given is not None and (len(given) > 1 or _fits(given.fields[0], predictions)):
         return given
     text = type_of(predictions)
-    return None if text is None else Schema((Field(PREDICTION, parse_type(text)),))
+    if text is None:
+        raise BadInput(f"its predictions {str(predictions)[:100]} are of several types")
+    return Schema((Field(PREDICTION, parse_type(text)),))
 
 
 def _fits(field: Field, values: Sequence[Any]) -> bool:
@@ -162,7 +189,9 @@ def _fits(field: Field, values: Sequence[Any]) -> bool:
 
 
 def type_of(values: Sequence[Any]) -> str | None:
-    """The type that holds all values, None where they have none in common."""
+    """The type that holds all values, None where they have none in common. Raises BadInput for a member's name that no
+    type can hold.
+    """
     there = [value for value in values if value is not None]
     mark = "?" if len(there) < len(values) else ""
     kinds = {type(value) for value in there}
@@ -188,6 +217,5 @@ def _struct_of(values: Sequence[dict[str, Any]]) -> str | None:
     if not names or any(set(value) != set(names) for value in values):
         return None
     members = {name: type_of([value[name] for value in values]) for name in names}
-    if not all(members.values()):
-        return None
-    return f"struct<{', '.join(f'{name}: {text}' for name, text in members.items())}>"
+    known = {name: text for name, text in members.items() if text is not None}
+    return object_of(known, "in its predictions ") if len(known) == len(members) else None

@@ -15,9 +15,10 @@ from typing import Any
 
 from edgepack.errors import BadInput
 from packager.archives import Tree, open_tree
+from packager.dialects.ads_function import LOAD, PREDICT
 from packager.dialects.ads_layout import RUNTIME, SCORE, RuntimeYaml, runtime_of, without_ignored
 from packager.dialects.ads_schema import INPUT, OUTPUT, fields_of
-from packager.dialects.ads_score import LOAD, PREDICT, read_score
+from packager.dialects.ads_score import read_score
 from packager.frameworks.sources import LARGEST
 
 _ENVIRONMENT, _FILES, _CODE, _SCHEMAS = "conda_env", "Mandatory Files Check", "score.py", "schema"
@@ -40,15 +41,25 @@ class _Artifact:
         self.has(SCORE)
         try:
             return ast.parse(self.tree.read(SCORE, LARGEST))
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise BadInput(f"{SCORE}: {' '.join(str(error).split())}") from error
+        except SyntaxError as error:
+            raise BadInput(f"{SCORE}:{error.lineno or 1}: {error.msg}") from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise BadInput(f"{SCORE}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
     def has(self, file: str) -> None:
         if file not in self.tree.files:
             raise BadInput(f"the file {file} is missing")
 
+    def parsed(self) -> ast.Module:
+        """The code, for all tests but that of its syntax, which says alone what is wrong with it."""
+        self.has(SCORE)
+        try:
+            return self.code
+        except BadInput as error:
+            raise BadInput(f"{SCORE} does not parse: see score_syntax") from error
+
     def function(self, name: str) -> ast.FunctionDef:
-        found = [node for node in self.code.body if isinstance(node, ast.FunctionDef) and node.name == name]
+        found = [node for node in self.parsed().body if isinstance(node, ast.FunctionDef) and node.name == name]
         if not found:
             raise BadInput(f"{SCORE} has no function {name}")
         return found[-1]
@@ -106,6 +117,7 @@ def _defaults(artifact: _Artifact) -> None:
 
 
 def _model(artifact: _Artifact) -> None:
+    artifact.parsed()
     read_score(without_ignored(artifact.tree))
 
 
@@ -129,7 +141,11 @@ _TESTS: Mapping[str, _Test] = {
     "score_predict": (_CODE, f"Check that {PREDICT}() is defined", lambda it: it.function(PREDICT)),
     "score_predict_data": (_CODE, f"Check that {PREDICT}() takes the data", _data),
     "score_predict_arg": (_CODE, f"Check that all other arguments of {PREDICT}() have a default", _defaults),
-    "score_model": (_CODE, f"Check that {LOAD}() gives a model that is there, and needs no Spark", _model),
+    "score_model": (
+        _CODE,
+        f"Check that {LOAD}() gives a model that is there, and nothing needs Spark or Oracle's cloud",
+        _model,
+    ),
     "input_schema": (_SCHEMAS, f"Check that {INPUT} names the fields", lambda it: fields_of(it.tree, INPUT)),
     "output_schema": (_SCHEMAS, f"Check that {OUTPUT} names the answers", lambda it: fields_of(it.tree, OUTPUT)),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from zipfile import BadZipFile, ZipFile
 
 from edgepack.errors import BadInput
 from packager.archives import Tree, is_zip
+from packager.dialects.ads_ignored import Pattern, is_ignored
 from packager.plain_yaml import LARGEST, read_yaml
 
 SCORE, RUNTIME, IGNORE = "score.py", "runtime.yaml", ".model-ignore"
@@ -46,7 +46,7 @@ def is_artifact(path: Path) -> bool:
 
 def without_ignored(tree: Tree) -> Tree:
     """The files that travel: what `.model-ignore` names stays behind, and so does that file. Raises BadInput where it
-    names score.py.
+    names score.py or runtime.yaml.
     """
     if IGNORE not in tree.files:
         return tree
@@ -54,31 +54,14 @@ def without_ignored(tree: Tree) -> Tree:
         text = tree.read(IGNORE, _LARGEST_IGNORE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{IGNORE} in '{tree.name}' is not UTF-8: save it as plain text") from error
-    patterns = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    kept = {path: file for path, file in tree.files.items() if path != IGNORE and not _is_ignored(path, patterns)}
-    if SCORE not in kept:
-        raise BadInput(f"{IGNORE} in '{tree.name}' names {SCORE}, without which nothing is served: remove that line")
+    patterns = [Pattern.parse(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    kept = {path: file for path, file in tree.files.items() if path != IGNORE and not is_ignored(path, patterns)}
+    for needed in (SCORE, RUNTIME):
+        if needed in tree.files and needed not in kept:
+            raise BadInput(
+                f"{IGNORE} in '{tree.name}' names {needed}, without which nothing is served: remove that line"
+            )
     return replace(tree, files=kept)
-
-
-def _is_ignored(path: str, patterns: list[str]) -> bool:
-    """As in a `.gitignore`: the last pattern that fits decides, `!` takes a file back."""
-    found = False
-    for pattern in patterns:
-        if _fits(path, pattern.removeprefix("!")):
-            found = not pattern.startswith("!")
-    return found
-
-
-def _fits(path: str, pattern: str) -> bool:
-    """A pattern with a slash inside is of the whole path, one without of any part; `x/` is of folders."""
-    parts = path.split("/")
-    folders = ["/".join(parts[: at + 1]) for at in range(len(parts) - 1)]
-    whole = [*folders, *([] if pattern.endswith("/") else [path])]
-    plain = pattern.strip("/").removeprefix("**/")
-    if "/" in pattern.strip("/").removeprefix("**/") or pattern.startswith("/"):
-        return any(fnmatch.fnmatchcase(each, plain) for each in whole)
-    return any(fnmatch.fnmatchcase(each.rpartition("/")[2], plain) for each in whole)
 
 
 def runtime_of(tree: Tree) -> RuntimeYaml:

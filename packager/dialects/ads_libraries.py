@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from edgepack.errors import BadInput
 from packager import pickles, requirements
 from packager.archives import Tree
-from packager.dialects.ads_layout import SCORE
 from packager.dialects.ads_score import Score
 from packager.dialects.libraries import packages_of
 from packager.environments import CLASSIC
@@ -26,7 +25,7 @@ _MODULES = (
     "imblearn",
     "statsmodels",
 )
-_CLOUD = ("ads", "oci", "ocifs")
+_ON_SKLEARN = ("xgboost.sklearn", "lightgbm.sklearn")  # built on its classes, without requiring it
 
 
 def libraries_of(tree: Tree, score: Score) -> list[str]:
@@ -59,19 +58,16 @@ def saved_with(tree: Tree) -> tuple[set[str], str | None]:
         try:
             found = pickles.scan(file)
         except BadInput:
-            continue  # the code that loads it may know another form; the trial shows
+            continue  # the code that loads it may know another form; one that score.py names was looked at
         modules |= {name.module.partition(".")[0] for name in found.globals}
+        modules |= {"sklearn" for name in found.globals if name.module in _ON_SKLEARN}
         versions |= set(found.versions)
     named = modules & set(_MODULES)
     return named | ({"sklearn"} if versions else set()), max(versions, key=_parts, default=None)
 
 
 def _lines(imports: Iterable[str], tree: Tree) -> list[str]:
-    """Those of the libraries that are imported. Raises BadInput for one that needs Oracle's cloud, or is not known."""
-    for name in sorted(set(imports) & set(_CLOUD)):
-        raise BadInput(
-            f"'{tree.name}' imports {name}, which needs Oracle's cloud: {SCORE} must run with its model alone"
-        )
+    """Those of the libraries that are imported. Raises BadInput for one that is not known."""
     return sorted(packages_of(imports, (), tree.name))
 
 

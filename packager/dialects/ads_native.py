@@ -6,7 +6,6 @@ the conversion, so that whatever it does around its model counts.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,10 +20,12 @@ from packager.archives import Tree
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.dialects.ads_asking import Answered, Asking
+from packager.dialects.ads_generated import Generated
 from packager.dialects.ads_layout import SCORE
-from packager.dialects.ads_score import Generated, Score
-from packager.environments import CLASSIC, TENSORFLOW, TORCH, Environment, Recipe, ready
+from packager.dialects.ads_score import Score
+from packager.environments import CLASSIC, TENSORFLOW, TORCH, Environment, Recipe
 from packager.frameworks import estimators, keras, lightgbm, pytorch, sklearn, xgboost
+from packager.frameworks.proving import environment_of
 from packager.project import GoldenSource, StepSource
 
 Inspect = Callable[[StepSource, Path, Checklist, Path], ModelArtifact]
@@ -104,11 +105,10 @@ def _libraries(
     networks do not need, is that of estimators.
     """
     found: list[Environment] = []
-    progress, notice = checklist.progress, checklist.notice
     with checklist.check(_ENVIRONMENT) as told:
-        found = [ready(recipe, cache, os.environ, notice=notice, progress=progress, wheels=source.wheels)]
+        found = [environment_of(recipe, source, checklist, cache)]
         if "pandas" in score.source.imported() and "pandas" not in found[0].kept.packages:
-            found.append(ready(CLASSIC, cache, os.environ, notice=notice, progress=progress, wheels=source.wheels))
+            found.append(environment_of(CLASSIC, source, checklist, cache))
         told.append(f"{SCORE} is asked in '{found[0].kept.title}'")
     checklist.require()
     first = found[0].site_packages
@@ -131,7 +131,7 @@ def _check_same(asking: Asking, answered: Answered, made: ModelArtifact, golden:
         raise NotNative(made.reason or "it does not convert")
     if made.golden is None or made.golden.outputs is None or (made.parity and not made.parity.get("comparable", True)):
         raise NotNative("the model differs from itself on a second run")
-    said = asking.said(made.golden.inputs)[answered.payload]
+    said = asking.said(made.golden.inputs, answered.payload)
     if said.prediction is None:
         raise NotNative(f"{SCORE} does not answer rows that its model answers: {said.error}")
     if list(made.output.names) != list(answered.output.names):

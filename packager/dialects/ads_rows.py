@@ -6,8 +6,9 @@ up, refuses them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from columns.columns import Columns
 from columns.json_value import from_rows
@@ -49,7 +50,12 @@ def _numbers(attribute: Mapping[str, Any]) -> list[float]:
     domain = attribute.get("domain")
     stats = domain.get("stats") if isinstance(domain, dict) else None
     said = [stats.get(name) for name in _STATISTICS] if isinstance(stats, dict) else []
-    return [each for each in said if isinstance(each, (int, float)) and not isinstance(each, bool)]
+    return [each for each in said if _is_number(each)]
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """Whether a statistic fits a double: JSON may hold more digits, and Python's has NaN and Infinity too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _value(type_: str, numbers: list[float], at: int) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from columns.schema import Schema
+from columns.types import StructOf, clip, parse_type
 from edgepack.errors import BadInput
 from packager.archives import Tree
 
@@ -55,12 +56,26 @@ def fields_of(tree: Tree, file: str) -> dict[str, str]:
 
 def prediction_of(fields: Mapping[str, str]) -> str:
     """The type of one row's prediction: that of the only field, a list where all are alike, else an object."""
-    kinds = {type_.removesuffix("?") for type_ in fields.values()}
     if len(fields) == 1:
-        return kinds.pop()
+        return next(iter(fields.values()))
+    kinds = {type_.removesuffix("?") for type_ in fields.values()}
     if len(kinds) == 1:
         return f"list<{kinds.pop()}>[{len(fields)}]"
-    return f"struct<{', '.join(f'{name}: {type_}' for name, type_ in fields.items())}>"
+    return object_of(fields, f"{OUTPUT}: ")
+
+
+def object_of(members: Mapping[str, str], where: str = "") -> str:
+    """The type of an object. Raises BadInput that names the member whose name no type can hold, as `p>0.5` is."""
+    for name in members:
+        try:
+            found = parse_type(f"struct<{name}: bool>")
+        except BadInput:
+            found = None
+        if not isinstance(found, StructOf) or found.fields[0][0] != name:
+            raise BadInput(
+                f"{where}the name '{clip(name)}' has a sign that types are written with: rename it", field=name
+            )
+    return f"struct<{', '.join(f'{name}: {type_}' for name, type_ in members.items())}>"
 
 
 def attributes_of(tree: Tree, file: str) -> list[dict[str, Any]]:

@@ -1,70 +1,26 @@
-"""`score.py` of ADS, read and never run: its entry points, the model it names, and whether ADS generated it.
-
-Generated means that nothing but the model decides: the payload is turned into rows, `model.predict` (or the network
-itself) is asked, the answer is turned into a list. Each function may call what that takes and nothing else, and
-computes nothing. Comments, names of variables and what is printed may differ: versions of ADS do.
-"""
+"""`score.py` of ADS, read and never run: its entry points, the model it names, and whether ADS generated it."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Literal
+from pathlib import Path, PurePosixPath
 
 from edgepack.errors import BadInput
+from packager import pickles, requirements
 from packager.archives import Tree
+from packager.dialects.ads_function import LOAD, PREDICT, TENSOR
+from packager.dialects.ads_generated import Generated, generated
 from packager.dialects.ads_layout import SCORE
-from packager.frameworks.sources import Function, Source, sources_of
+from packager.frameworks.sources import Function, Source, imports_of, reached, sources_of
 
-Kind = Literal["pickle", "xgboost", "lightgbm", "keras", "torchscript"]
-
-PREDICT, LOAD = "predict", "load_model"
 SPARK = ("pyspark", "findspark", "sparknlp")
+CLOUD = ("ads", "oci", "ocifs")
+_PICKLES = (".pkl", ".pickle", ".joblib")
+_MARK = b"\x80"  # how a pickle begins since protocol 2
 _MODELS = (".joblib", ".pkl", ".pickle", ".onnx", ".h5", ".keras", ".pt", ".pth", ".ubj", ".bst")
 _MODEL_NAME = ("model_name", "model_file_name")
-_LOADERS: dict[str, Kind] = {
-    "joblib.load": "pickle",
-    "cloudpickle.load": "pickle",
-    "pickle.load": "pickle",
-    "xgboost.Booster": "xgboost",
-    "lightgbm.Booster": "lightgbm",
-    "tensorflow.keras.models.load_model": "keras",
-    "keras.models.load_model": "keras",
-    "torch.jit.load": "torchscript",
-}
-_TENSOR = "__ads_torch_tensor__"
-_CHATTER = ("print", "warnings.warn", "logging.warning", "logging.info", "logger.warning", "logger.info")
-_PATHS = ("os.path.dirname", "os.path.realpath", "os.path.abspath", "os.path.join", "os.path.exists", "os.listdir")
-_RAISED = ("Exception", "NotImplementedError", "ValueError", "RuntimeError", ".format")
-# what its newer versions bring along: a digest of the model, a device, tensors as JSON; score.py itself is asked later
-_BESIDE = ("_verify_model_artifact_file", "get_torch_device", "_load_structured_torch_tensor")
-_MAY_CALL = {
-    LOAD: (*_PATHS, *_RAISED, *_BESIDE, "sys.path.insert", "sys.path.append", "open", ".load_model", ".eval", ".to"),
-    "fetch_data_type_from_schema": (*_PATHS, "json.load", "open", "str"),
-    "deserialize": (
-        *("isinstance", ".get", ".encode", "io.BytesIO", "io.StringIO", "base64.b64decode", "numpy.load"),
-        *("pandas.Series", "pandas.read_json", "pandas.DataFrame.from_dict", "fetch_data_type_from_schema"),
-        *("torch.load", "torch.as_tensor", "tensorflow.convert_to_tensor", "numpy.asarray", "numpy.array", *_BESIDE),
-    ),
-    "pre_inference": ("deserialize", ".to"),
-    "post_inference": ("isinstance", ".tolist", ".numpy", ".detach", ".cpu", ".to"),
-    PREDICT: (
-        *(*_PATHS, LOAD, "pre_inference", "post_inference", "deserialize", "xgboost.DMatrix", "torch.no_grad"),
-        *("torch.as_tensor", "tensorflow.convert_to_tensor", ".to"),
-    ),
-}
-_COMPUTES = (ast.BinOp, ast.AugAssign, ast.Lambda, ast.While, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)
-_TOP_LEVEL = (ast.Import, ast.ImportFrom, ast.FunctionDef)
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A generated score.py: what the model is loaded by, and the file that it names."""
-
-    kind: Kind
-    model: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +30,6 @@ class Score:
     source: Source
     sources: tuple[Source, ...]
     predict: Function
-    model: str | None
     generated: Generated | None
     why_not: str | None  # why it does not count as generated
 
@@ -91,7 +46,7 @@ class Score:
     @property
     def reads_tensors(self) -> bool:
         """Whether it knows the form in which ADS's own client sends a tensor of torch: as JSON, by its newer one."""
-        return self._mentions("torch.Tensor") and self._mentions(_TENSOR)
+        return self._mentions("torch.Tensor") and self._mentions(TENSOR)
 
     @property
     def reads_json_text(self) -> bool:
@@ -107,11 +62,14 @@ class Score:
 
 def read_score(tree: Tree) -> Score:
     """Read an artifact's code. Raises BadInput that names file and line: for what does not parse, what is missing, a
-    model that score.py names and that is not there, and Spark.
+    model that score.py names and that is not there or was cut short, Spark, and Oracle's cloud.
     """
+    if SCORE not in tree.files:
+        raise BadInput(f"'{tree.name}' has no {SCORE}: expected the folder that prepare() wrote")
     sources = sources_of(tree)
     source = next(each for each in sources if each.path == SCORE)
     _check_spark(tree, sources)
+    _check_cloud(tree, sources)
     predict, load = _function(source, PREDICT), _function(source, LOAD)
     if not [*predict.args.posonlyargs, *predict.args.args]:
         raise BadInput(f"predict in {SCORE}:{predict.lineno} takes no data: expected predict(data, model=load_model())")
@@ -122,11 +80,23 @@ def read_score(tree: Tree) -> Score:
     if model is not None and "/" not in model and model not in tree.files:
         there = ", ".join(f"'{path}'" for path in sorted(tree.files) if not path.endswith((".py", ".json", ".yaml")))
         raise BadInput(f"{SCORE} loads '{model}', which '{tree.name}' does not have: there is {there or 'no model'}")
+    if model is not None and model in tree.files:
+        _check_whole(tree.files[model])
     _check_one_model(tree, sources)
-    found = _generated(source, model)
+    found = _generated(tree, source, model)
     if isinstance(found, Generated):
-        return Score(source, tuple(sources), predict, model, found, None)
-    return Score(source, tuple(sources), predict, model, None, found)
+        return Score(source, tuple(sources), predict, found, None)
+    return Score(source, tuple(sources), predict, None, found)
+
+
+def _generated(tree: Tree, source: Source, model: str | None) -> Generated | str:
+    """What ADS generated it for, or why it counts as written by hand: ADS's own imports nothing that lies beside it."""
+    beside = sorted({each.path for each in reached(tree, SCORE)} - {SCORE})
+    if beside:
+        return f"it imports {beside[0]}"
+    if model is not None and model not in tree.files:
+        return "its model_name is no file of the artifact"
+    return generated(source, model)
 
 
 def _check_spark(tree: Tree, sources: list[Source]) -> None:
@@ -137,6 +107,32 @@ def _check_spark(tree: Tree, sources: list[Source]) -> None:
                 f"{source.path} in '{tree.name}' imports {spark[0]}: no Spark runs on a device; convert the fitted "
                 "pipeline with onnxmltools.convert_sparkml and package the .onnx, or train it with scikit-learn"
             )
+
+
+def _check_cloud(tree: Tree, sources: list[Source]) -> None:
+    """That no library of Oracle's cloud is imported: of one in a requirements.txt somebody knows that it runs alone."""
+    if requirements.FILE in tree.files:
+        return
+    for name in sorted(imports_of(sources) & set(CLOUD)):
+        where = next(source for source in sources if name in source.imported())
+        raise BadInput(
+            f"{where.path} in '{tree.name}' imports {name}, which needs Oracle's cloud: {SCORE} must run with its "
+            f"model alone, remove the import or, where it is needed, name its package in a {requirements.FILE}"
+        )
+
+
+def _check_whole(model: Path) -> None:
+    """That a pickle was not cut short; of a file in another form the code that loads it knows more."""
+    if model.suffix.lower() not in _PICKLES:
+        return
+    with model.open("rb") as file:
+        head = file.read(8)
+    if head[:1] != _MARK and not pickles.is_packed(head):
+        return
+    try:
+        pickles.scan(model)
+    except pickles.NotWhole as error:
+        raise BadInput(f"{SCORE} loads a damaged file: {error}; copy it again from where it was saved") from error
 
 
 def _check_one_model(tree: Tree, sources: list[Source]) -> None:
@@ -181,87 +177,11 @@ def _inside(function: Function) -> Iterator[ast.AST]:
 
 
 def _model_name(source: Source) -> str | None:
-    """The file that `model_name = "..."` names."""
+    """The file that `model_name = "..."` names, the last one where there are several."""
+    found = None
     for node in source.tree.body:
         named = node.targets if isinstance(node, ast.Assign) else []
         is_name = any(isinstance(target, ast.Name) and target.id in _MODEL_NAME for target in named)
         if is_name and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            return node.value.value if isinstance(node.value.value, str) else None
-    return None
-
-
-def _generated(source: Source, model: str | None) -> Generated | str:
-    """What it was generated for, or why it counts as written by hand."""
-    if model is None:
-        return "it does not name its model as model_name"
-    names = _imports(source)
-    for node in source.tree.body:
-        if not _is_plain(node, names) and not isinstance(node, _TOP_LEVEL):
-            return f"line {node.lineno} is none of ADS's own"
-        if isinstance(node, ast.FunctionDef) and node.name not in _BESIDE:
-            wrong = _strange(node, names)
-            if wrong:
-                return wrong
-    kinds = {_LOADERS[name] for name in _called(_function(source, LOAD), names) if name in _LOADERS}
-    if len(kinds) != 1:
-        return "load_model does not load one model by a library's own function"
-    return Generated(kinds.pop(), model)
-
-
-def _is_plain(node: ast.stmt, names: dict[str, str]) -> bool:
-    """A constant, a docstring, or the device of a network."""
-    if not isinstance(node, (ast.Assign, ast.Expr)):
-        return False
-    is_device = isinstance(node.value, ast.Call) and _full_name(node.value.func, names) == "torch.device"
-    return is_device or isinstance(node.value, ast.Constant)
-
-
-def _strange(function: ast.FunctionDef, names: dict[str, str]) -> str | None:
-    """What a function does that a generated one does not."""
-    allowed = _MAY_CALL.get(function.name)
-    if allowed is None:
-        return f"{function.name} in line {function.lineno} is none of ADS's own"
-    model = {each.arg for each in function.args.args[1:2]} if function.name == PREDICT else set()
-    for node in ast.walk(function):
-        if isinstance(node, _COMPUTES):
-            return f"{function.name} computes in line {node.lineno}"
-        if isinstance(node, ast.For) and function.name != "fetch_data_type_from_schema":
-            return f"{function.name} loops in line {node.lineno}"
-    for name in _called(function, names):
-        is_loader = function.name == LOAD and name in _LOADERS
-        is_asked = name in model or name in {f"{each}.predict" for each in model}
-        method = f".{name.rpartition('.')[2]}"
-        if name in _CHATTER or name in allowed or is_loader or is_asked or (method in allowed and "." in name):
-            continue
-        return f"{function.name} calls {name}"
-    return None
-
-
-def _called(function: ast.FunctionDef | ast.AsyncFunctionDef, names: dict[str, str]) -> list[str]:
-    """The full names of what a function calls, `.name` for a method of a value that a call or constant gave."""
-    calls = [node.func for each in [*function.body, *function.args.defaults] for node in ast.walk(each)
-             if isinstance(node, ast.Call)]  # fmt: skip
-    return [_full_name(each, names) for each in calls]
-
-
-def _full_name(node: ast.expr, names: dict[str, str]) -> str:
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    head = names.get(node.id, node.id) if isinstance(node, ast.Name) else ""
-    return ".".join([head, *reversed(parts)])
-
-
-def _imports(source: Source) -> dict[str, str]:
-    """What imports bind anywhere in the file: generated code imports its library inside load_model."""
-    found: dict[str, str] = {}
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                found[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+            found = node.value.value if isinstance(node.value.value, str) else None
     return found

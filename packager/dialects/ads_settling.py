@@ -20,6 +20,7 @@ from packager.dialects.ads_asking import Answered, Asking
 from packager.dialects.ads_layout import without_ignored
 from packager.dialects.ads_score import read_score
 from packager.step_environments import StepEnvironments
+from packager.worker_environments import worker_environments
 from runtimes.python import environment_of
 
 
@@ -40,13 +41,14 @@ def _asked(model: ModelArtifact, environments: StepEnvironments, cache: Path) ->
     tree = without_ignored(open_tree(source.model, cache))
     score = read_score(tree)
     given = None if source.output is None else Schema.parse(source.output)
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as work:
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as work, worker_environments(cache) as made:
         bundle = _alone(model, environments, Path(work))
         step = bundle.spec.steps[0]
-        site = environment_of(bundle, step, cache / "workers")
+        site = environment_of(bundle, step, made)
         folder = bundle.model(step.model)
         with Asking.start(score, model.input, source.name, folder, Path(sys.executable), (site,)) as asking:
-            return asking.first_answered(source.golden, tree, given)
+            answered = asking.first_answered(source.golden, tree, given)
+    return answered if given else answered.nullable_as(model.output)
 
 
 def _alone(model: ModelArtifact, environments: StepEnvironments, work: Path) -> OpenBundle:

@@ -26,9 +26,12 @@ from packager.archives import Tree, open_tree
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
 from packager.dialects.cortex_api import FILE, Api, Models, read_api
+from packager.dialects.cortex_disk import NOT_FETCHED, Disk, left_out
+from packager.dialects.cortex_layout import api_of
+from packager.dialects.cortex_onnx import check_whole
 from packager.dialects.cortex_predictor import Found, predictor_in
-from packager.dialects.cortex_saved import converted, on_disk, place_of
-from packager.dialects.cortex_stores import fetched, is_remote, mark_of
+from packager.dialects.cortex_saved import Asked, converted, on_disk, place_of
+from packager.dialects.cortex_stores import fetched, is_remote, listed, mark_of
 from packager.dialects.libraries import PACKAGES, packages_of
 from packager.frameworks import onnx_model, tensorflow
 from packager.frameworks.sources import imports_of, sources_of
@@ -48,7 +51,10 @@ class _Upload:
     tree: Tree
     api: Api
     files: dict[str, Path]
-    models: list[Versions] = field(default_factory=list)
+    disk: Disk | None = None  # where not all models are to be in the bundle
+    stores: dict[str, str] = field(default_factory=dict)  # place → URL, of which nothing is fetched yet
+    every: list[Versions] = field(default_factory=list)
+    models: list[Versions] = field(default_factory=list)  # those that are in the bundle
     found: Found | None = None
     converted: dict[tuple[str, str], str] = field(default_factory=dict)  # (model, version) → its ONNX file
     needs: tuple[str, ...] = ()  # of its clients
@@ -108,20 +114,26 @@ def _api(source: StepSource, checklist: Checklist, cache: Path, tree: Tree) -> M
     upload: _Upload | None = None
     asked: list[str] = []
     with checklist.check("model.api") as told:
-        upload = _read(tree, cache)
+        upload = _read(tree, cache, source.disk)
         told.append(f"'{upload.api.name}', {upload.api.predictor.type}")
     checklist.require()
     assert upload is not None  # noqa: S101 - the check has passed
     with checklist.check("model.code") as told:
         upload.found = _predictor(upload)
         _check_fields(source, asked_schema(*upload.found.beside))
+        _python_path(upload)
         told.append(f"{upload.found.name} in {upload.api.predictor.path}")
     with checklist.check("model.versions") as told:
-        upload.models = _models(upload)
+        upload.every = upload.models = _models(upload)
+        _leave_out(upload)
+        if upload.api.predictor.type == "onnx":
+            check_whole(upload.models, upload.files)
         told.append(", ".join(f"'{each.name}' {'/'.join(each.places)}" for each in upload.models) or "none")
     checklist.require()
     if upload.api.predictor.type == "tensorflow":
-        _convert(upload, source, checklist, cache)
+        with checklist.check("model.converts") as told:
+            told.append(_convert(upload, source, checklist, cache))
+        checklist.require()
     with checklist.check("model.requirements") as told:
         asked = _requirements(upload)
         told.append(", ".join(asked))
@@ -129,21 +141,39 @@ def _api(source: StepSource, checklist: Checklist, cache: Path, tree: Tree) -> M
     return _artifact(source, upload, asked, checklist)
 
 
-def _read(tree: Tree, cache: Path) -> _Upload:
+def _read(tree: Tree, cache: Path, disk: Disk | None) -> _Upload:
     api = read_api(tree.read(FILE, LARGEST), f"{FILE} in '{tree.name}'")
     files = {f"{PROJECT}/{path}": file for path, file in tree.files.items()}
     upload = _Upload(tree, api, files, needs=("onnxruntime",) if api.predictor.type == "onnx" else ())
+    if api.predictor.told is not None and api.predictor.told.disk_cache_size is not None:
+        upload.disk = disk
     for name, path in _paths(api.predictor.told):
         if is_remote(path):
             place = f"{REMOTE}/{name}" if name else REMOTE
-            files.update((f"{place}/{inside}", file) for inside, file in fetched(path, cache).items())
+            if upload.disk is None:
+                files.update((f"{place}/{inside}", file) for inside, file in fetched(path, cache).items())
+                continue
+            upload.stores[place] = path
+            files.update((f"{place}/{inside}", NOT_FETCHED) for inside in listed(path))
     return upload
+
+
+def _leave_out(upload: _Upload) -> None:
+    """Leave what has no room on the disk out of the bundle, and fetch the rest."""
+    told = upload.api.predictor.told
+    if upload.disk is None or told is None or told.disk_cache_size is None:
+        return
+    every = upload.every
+    upload.every, upload.models = upload.disk.choose(every, told.disk_cache_size)
+    files = upload.files | upload.disk.fetch(upload.stores, upload.models, upload.api.predictor.type)
+    out = left_out(files, every, upload.models)
+    upload.files = {path: file for path, file in files.items() if path not in out and file is not NOT_FETCHED}
 
 
 def remote_marks(folder: Path) -> str:
     """What changes when objects do that the API of a folder names. Raises BadInput, Unreachable."""
-    file = folder / FILE
-    told = read_api(file.read_bytes(), f"'{FILE}'").predictor.told
+    api = api_of(folder)
+    told = None if api is None else api.predictor.told
     return " ".join(mark_of(path) for _, path in _paths(told) if is_remote(path))
 
 
@@ -171,21 +201,35 @@ def _models(upload: _Upload) -> list[Versions]:
 
 
 def _inside(path: str) -> str:
-    """A path of the project as one of the bundle's folder."""
-    parts = PurePosixPath(path)
-    if (
-        not path
-        or parts.is_absolute()
-        or ".." in parts.parts
-        or "\\" in path
-        or "://" in path
-        or not path.isprintable()
-    ):
+    """The path of a model in the project as one of the bundle's folder."""
+    if _leads_out(path):
         raise BadInput(
             f"the model path '{path[:200]}' leads out of the project: expected a relative path, s3:// or gs://",
             field="models.path",
         )
-    return str(PurePosixPath(PROJECT, parts))
+    return str(PurePosixPath(PROJECT, path))
+
+
+def _leads_out(path: str) -> bool:
+    parts = PurePosixPath(path)
+    is_plain = path and "\\" not in path and "://" not in path and path.isprintable()
+    return not is_plain or parts.is_absolute() or ".." in parts.parts
+
+
+def _python_path(upload: _Upload) -> str | None:
+    """The folder that `python_path` names, as one of the bundle's; None where nothing is said."""
+    path = upload.api.predictor.python_path
+    if path is None:
+        return None
+    if _leads_out(path):
+        raise BadInput(f"predictor.python_path '{path[:200]}' leads out of the project", field="predictor.python_path")
+    place = str(PurePosixPath(PROJECT, path))
+    if not any(each.startswith(f"{place}/") for each in upload.files):
+        raise BadInput(
+            f"predictor.python_path '{path[:200]}' is no folder of '{upload.tree.name}' with files",
+            field="predictor.python_path",
+        )
+    return place
 
 
 def _check_fields(source: StepSource, own: Schema) -> None:
@@ -209,11 +253,8 @@ def _predictor(upload: _Upload) -> Found:
 
 def _requirements(upload: _Upload) -> list[str]:
     """The project's own lines, what its code imports of what Cortex's images had, and what its clients need."""
-    tree, lines = upload.tree, list[str]()
-    if requirements.FILE in tree.files:
-        data = tree.read(requirements.FILE, requirements.LARGEST)
-        lines = requirements.read_requirements(data, f"{requirements.FILE} in '{tree.name}'")
-    places = [place.removeprefix(f"{PROJECT}/") for each in upload.models for place in each.places.values()]
+    tree, lines = upload.tree, _lines(upload)
+    places = [place.removeprefix(f"{PROJECT}/") for each in upload.every for place in each.places.values()]
     code = {path: file for path, file in tree.files.items() if not any(path.startswith(f"{at}/") for at in places)}
     imported = imports_of(sources_of(Tree(tree.name, code, tree.digest)))
     # what an image of Cortex had is added; a module of another name is its own lines' to bring
@@ -221,6 +262,14 @@ def _requirements(upload: _Upload) -> list[str]:
         [name for name in imported if name in PACKAGES], [*lines, *_missing(upload.needs, lines)], tree.name
     )
     return requirements.with_imports(lines, imported)
+
+
+def _lines(upload: _Upload) -> list[str]:
+    tree = upload.tree
+    if requirements.FILE not in tree.files:
+        return []
+    data = tree.read(requirements.FILE, requirements.LARGEST)
+    return requirements.read_requirements(data, f"{requirements.FILE} in '{tree.name}'")
 
 
 def _missing(needs: Iterable[str], lines: Iterable[str]) -> list[str]:
@@ -241,7 +290,7 @@ def _artifact(source: StepSource, upload: _Upload, asked: list[str], checklist: 
         "cortex",
         (inputs, JSON_VALUE),
         upload.files,
-        summary=f"{upload.found.name} in {upload.api.predictor.path}, {len(upload.models)} models",
+        summary=f"{upload.found.name} in {upload.api.predictor.path}, {len(upload.every)} models",
         requirements=tuple(asked),
         options=_options(upload, upload.found),
         reason=REASON,
@@ -255,17 +304,20 @@ def _options(upload: _Upload, found: Found) -> dict[str, Any]:
     predictor = upload.api.predictor
     signatures = _signatures(upload)
     models: dict[str, dict[str, dict[str, str]]] = {}
-    for each in upload.models:
+    there = {(each.name, version) for each in upload.models for version in each.places}
+    for each in upload.every:
         signature = signatures[each.name]
         models[each.name] = {
             version: {
-                "path": upload.converted.get((each.name, version), at),
+                **({"path": upload.converted.get((each.name, version), at)} if (each.name, version) in there else {}),
                 **({"signature": signature} if signature else {}),
             }
             for version, at in each.places.items()
         }
     said = {"json": True, "type": predictor.type, "folder": PROJECT, "entry": str(PurePosixPath(predictor.path))}
     options: dict[str, Any] = {**said, "name": found.name, "models": models}
+    if python_path := _python_path(upload):
+        options["python_path"] = python_path
     if predictor.config:
         options["config"] = predictor.config
     if predictor.env:
@@ -287,9 +339,11 @@ def _sample(upload: _Upload, beside: tuple[str, ...]) -> GoldenRows | None:
     return GoldenRows(Columns(inputs, {name: object_array(columns[name]) for name in inputs.names}, len(queries)))
 
 
-def _convert(upload: _Upload, source: StepSource, checklist: Checklist, cache: Path) -> None:
-    """Put the ONNX files of SavedModels in their places; the others stay as they are."""
-    saved = converted(upload.models, upload.files, _signatures(upload), source, checklist, cache)
+def _convert(upload: _Upload, source: StepSource, checklist: Checklist, cache: Path) -> str:
+    """Put the ONNX files of SavedModels in their places; the others stay as they are. Returns how many became some."""
+    names_library = any(requirements.name_of(line).startswith("tensorflow") for line in _lines(upload))
+    asked = Asked(upload.models, upload.files, _signatures(upload), names_library)
+    saved = converted(asked, source, checklist, cache)
     for each in upload.models:
         for version, place in each.places.items():
             if (each.name, version) not in saved.converted:
@@ -299,10 +353,12 @@ def _convert(upload: _Upload, source: StepSource, checklist: Checklist, cache: P
             upload.converted[each.name, version] = place_of(each.name, version)
             upload.files[place_of(each.name, version)] = saved.converted[each.name, version]
     upload.needs, upload.parity = tuple(sorted(saved.needs)), saved.parity
+    made, all_ = len(saved.converted), sum(len(each.places) for each in upload.models)
+    return f"{made} of {all_}" + (", TensorFlow runs the others" if made < all_ else "")
 
 
 def _signatures(upload: _Upload) -> dict[str, str | None]:
     """The signature that each model is asked by, None where nothing is said."""
     told = upload.api.predictor.told
     keys = {each.name: each.signature_key for each in (told and told.paths) or ()}
-    return {each.name: keys.get(each.name) or (told.signature_key if told else None) for each in upload.models}
+    return {each.name: keys.get(each.name) or (told.signature_key if told else None) for each in upload.every}

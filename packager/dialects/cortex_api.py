@@ -16,6 +16,7 @@ from packager.plain_yaml import read_yaml
 FILE = "cortex.yaml"
 KIND = "RealtimeAPI"
 CLASSES = {"python": "PythonPredictor", "onnx": "ONNXPredictor", "tensorflow": "TensorFlowPredictor"}
+_LONGEST_NAME = 200  # bytes
 Type = Literal["python", "onnx", "tensorflow"]
 
 # of a predictor: how a cluster starts it
@@ -58,7 +59,7 @@ class Predictor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     multi_model_reloading: Models | None = None
     config: dict[str, Any] = {}
     env: dict[str, str | int | float | bool] = {}
-    python_path: str | None = None
+    python_path: str | None = None  # a folder to import from, before the predictor's own and the project's
 
     @property
     def told(self) -> Models | None:
@@ -111,6 +112,7 @@ def _converted(said: dict[str, Any], where: str) -> Api:
 
 
 def _checked(api: Api, where: str) -> Api:
+    _check_name(api.name, f"{where}: name", "name")
     predictor = api.predictor
     other = "multi_model_reloading" if predictor.type != "python" else "models"
     if getattr(predictor, other) is not None and (predictor.type != "python" or predictor.multi_model_reloading):
@@ -132,6 +134,14 @@ def _checked(api: Api, where: str) -> Api:
         raise BadInput(f"{where}: predictor.models.disk_cache_size is below cache_size", field="disk_cache_size")
     names = [each.name for each in told.paths or ()]
     for name in names:
+        _check_name(name, f"{where}: predictor.models.paths name", "models.paths")
         if names.count(name) > 1:
             raise BadInput(f"{where}: predictor.models.paths names '{name[:60]}' twice", field="models.paths")
     return api
+
+
+def _check_name(name: str, what: str, key: str) -> None:
+    """A name may become that of a model, and so of a folder."""
+    is_part = name not in ("", ".", "..") and "/" not in name and "\\" not in name and name.isprintable()
+    if not is_part or len(name.encode()) > _LONGEST_NAME:
+        raise BadInput(f"{what} {name[:60]!a} is not plain: expected one such as 'iris-classifier'", field=key)

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 from bundle.model_folders import is_version
-from packager.archives import is_zip
-from packager.dialects.cortex_api import FILE, read_api
+from packager.archives import is_zip, read_one
+from packager.dialects.cortex_api import FILE, Api, read_api
 from packager.frameworks.networks import SAVED_MODEL
 from packager.plain_yaml import LARGEST
 
@@ -42,15 +42,14 @@ def is_models_folder(path: Path) -> bool:
 
 def api_name(path: Path) -> str | None:
     """The name of the API of an upload, None for models alone. Raises BadInput where its file does not read."""
-    if path.is_dir():
-        file = path / FILE
-        return read_api(file.read_bytes()[: LARGEST + 1], f"'{FILE}'").name if file.is_file() else None
-    with zipfile.ZipFile(path) as archive:
-        found = sorted((each for each in archive.namelist() if each.rpartition("/")[2] == FILE), key=len)
-        if not found:
-            return None
-        with archive.open(found[0]) as packed:
-            return read_api(packed.read(LARGEST + 1), f"'{FILE}'").name
+    api = api_of(path)
+    return None if api is None else api.name
+
+
+def api_of(path: Path) -> Api | None:
+    """The API of an upload; see `api_name`."""
+    data = read_one(path, FILE, LARGEST)
+    return None if data is None else read_api(data, f"'{FILE}'")
 
 
 def _names(path: Path) -> list[str]:

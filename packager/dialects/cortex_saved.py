@@ -6,7 +6,7 @@ library that it was made with is taken along, and the reason is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +20,21 @@ from packager.project import StepSource
 
 CONVERTED = "converted"
 _SERVED = "serving_default"  # the signature that is converted
+_NOT_LOADED = "does not load in TensorFlow"  # of what a conversion says
+_WAY_OUT = ": package it as framework"  # that it offers: a predictor needs none
 _RUNTIME = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The models of an API, its files by their place, the signatures that are asked for by the model's name; and
+    whether the API brings a TensorFlow of its own, which may load what ours does not.
+    """
+
+    models: Sequence[Versions]
+    files: Mapping[str, Path]
+    signatures: Mapping[str, str | None]
+    brings_library: bool
 
 
 @dataclass
@@ -37,22 +51,17 @@ def place_of(name: str, version: str) -> str:
     return f"{CONVERTED}/{name}/{version}/model.onnx"
 
 
-def converted(
-    models: list[Versions],
-    files: Mapping[str, Path],
-    signatures: Mapping[str, str | None],
-    source: StepSource,
-    checklist: Checklist,
-    cache: Path,
-) -> Saved:
-    """Convert each version of each model; `files` are the API's by their place, `signatures` those asked for."""
+def converted(asked: Asked, source: StepSource, checklist: Checklist, cache: Path) -> Saved:
+    """Convert each version of each model. Raises BadInput for one that no TensorFlow at hand loads."""
     saved = Saved()
-    for name, version, place in _every(models):
-        made = _native(on_disk(files, place), signatures.get(name), source, checklist, cache)
+    for name, version, place in _every(asked.models):
+        made = _native(on_disk(asked.files, place), asked.signatures.get(name), source, checklist, cache)
+        if isinstance(made, str) and _NOT_LOADED in made and not asked.brings_library:
+            raise BadInput(f"model '{name}', version {version}: {made}")
         if isinstance(made, ModelArtifact):
             saved.converted[name, version] = made.files[made.model]
             saved.needs.add(_RUNTIME)
-            saved.parity = made.parity if len(models) == 1 else None
+            saved.parity = made.parity if len(asked.models) == 1 else None
         else:
             checklist.notice(f"model '{name}', version {version}, runs in TensorFlow: {made}")
             saved.needs.update(tensorflow.libraries(source, checklist, cache))
@@ -65,7 +74,7 @@ def on_disk(files: Mapping[str, Path], place: str) -> Path:
     return files[inside].parents[len(PurePosixPath(inside).parts) - len(PurePosixPath(place).parts) - 1]
 
 
-def _every(models: list[Versions]) -> Iterator[tuple[str, str, str]]:
+def _every(models: Sequence[Versions]) -> Iterator[tuple[str, str, str]]:
     for model in models:
         for version, place in model.places.items():
             yield model.name, version, place
@@ -83,5 +92,5 @@ def _native(
             StepSource(source.name, folder, wheels=source.wheels), folder.parent, own, cache
         )
     except BadInput as error:
-        return str(error)
+        return str(error).removeprefix(f"model '{folder.name}': ").partition(_WAY_OUT)[0]
     return made if made.kind is None else made.reason or "it was not converted"

@@ -21,14 +21,14 @@ from urllib.parse import urlsplit
 
 from durable.files import publish
 from edgepack.errors import BadInput, Unreachable
+from oci.reference import is_loopback
 from packager.archives import MOST_BYTES, MOST_FILES, is_junk
-from packager.registries.download import FOLDER
+from packager.registries.kept import FOLDER
 
 SCHEMES = ("s3", "gs")
 _PIECE = 16 << 20  # bytes that are read at a time
 _REFUSED = re.compile(r"status code: 40[0134]|NoSuchBucket|AccessDenied")
 _ATTEMPTS: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
-_PLAIN_HTTP = ("http://127.0.0.1", "http://localhost", "http://[::1]")
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,17 @@ def mark_of(url: str) -> str:
     return _digest(url, _listed(_store(url), url))
 
 
-def fetched(url: str, cache: Path) -> Mapping[str, Path]:
-    """The objects below a prefix as files, by their path there. Raises BadInput, Unreachable."""
+def listed(url: str) -> list[str]:
+    """The paths of the objects below a prefix. Raises BadInput, Unreachable."""
+    return [each.path for each in _listed(_store(url), url)]
+
+
+def fetched(url: str, cache: Path, inside: str = "") -> Mapping[str, Path]:
+    """The objects below a prefix as files, by their path there; those alone whose path begins so. Raises BadInput,
+    Unreachable.
+    """
     store = _store(url)
-    found = _listed(store, url)
+    found = [each for each in _listed(store, url) if each.path.startswith(inside)]
     final = cache / FOLDER / _digest(url, found)
     if not final.is_dir():
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -89,27 +96,38 @@ def _store(url: str) -> Any:
 
 
 def _plain_http(endpoint: str) -> dict[str, Any]:
-    """Plain HTTP is for stores on this machine alone."""
-    return {"client_options": {"allow_http": True}} if endpoint.startswith(_PLAIN_HTTP) else {}
+    """Plain HTTP is for stores on this machine alone. Raises BadInput for one elsewhere, and for no address."""
+    host = endpoint.rpartition("@")[2][:200]  # before it may stand a password
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError as error:
+        raise BadInput(f"'{host}' is no address of a store: expected https://host[:port]") from error
+    if parts.scheme != "http":
+        return {}
+    if not is_loopback(parts.netloc.rpartition("@")[2]):
+        raise BadInput(f"the store '{host}' is named with http://, which is for this machine alone: expected https://")
+    return {"client_options": {"allow_http": True}}
 
 
 def _listed(store: Any, url: str) -> list[Listed]:
     prefix = urlsplit(url).path.strip("/")
     start = f"{prefix}/" if prefix else ""
-    found = []
-    for page in _asked(url, lambda: list(store.list(prefix or None))):
+    found, size = [], 0
+    for page in _asked(url, lambda: store.list(prefix or None)):
         for each in page:
             path = each["path"].removeprefix(start)
             if not each["path"].startswith(start) or path.endswith("/") or is_junk(path):
                 continue
             mark = f"{each.get('e_tag')} {each.get('version')} {each['last_modified'].isoformat()}"
             found.append(Listed(_checked(url, path), each["path"], each["size"], mark))
+            size += each["size"]
+            if len(found) > MOST_FILES or size > MOST_BYTES:
+                raise BadInput(
+                    f"'{url}' has more than {MOST_FILES} objects, or {MOST_BYTES >> 30} GiB: name a prefix that holds "
+                    "models alone"
+                )
     if not found:
         raise BadInput(f"'{url}' has no objects: expected a model or version folders")
-    if len(found) > MOST_FILES or sum(each.size for each in found) > MOST_BYTES:
-        raise BadInput(
-            f"'{url}' has {len(found)} objects: expected at most {MOST_FILES}, of {MOST_BYTES >> 30} GiB in all"
-        )
     return sorted(found, key=lambda each: each.path)
 
 

@@ -15,6 +15,7 @@ from packager.checks import Checklist
 from packager.dialects.mlflow_example import example_rows
 from packager.dialects.mlflow_folder import PYFUNC, MlflowModel, read_model
 from packager.dialects.mlflow_native import NotNative, inspect_native
+from packager.dialects.mlflow_requirements import read_asked
 from packager.dialects.mlflow_signature import Side
 from packager.environments.interpreters import own_minor
 from packager.frameworks.proving import declared_fields
@@ -72,6 +73,8 @@ def _as_pyfunc(model: MlflowModel, source: StepSource, checklist: Checklist, why
     assert fields is not None  # noqa: S101 - the check has passed
     for line in _other_python(model):
         checklist.notice(f"'{model.tree.name}' was {line}")
+    if unbounded := read_asked(model.tree).unbounded(asked):
+        checklist.notice(unbounded)
     return ModelArtifact.in_worker(
         source,
         "mlflow",

@@ -11,22 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from packaging.requirements import Requirement
-
 from edgepack.errors import BadInput
-from packager import requirements
 from packager.archives import Tree, is_zip, names_in
+from packager.dialects.mlflow_requirements import CONDA, PYTHON_ENV, entries, read_asked, worker_lines
 from packager.dialects.mlflow_signature import Signature, Untyped, read_signature
 from packager.plain_yaml import LARGEST, read_yaml
 
 MLMODEL = "MLmodel"
 PYFUNC = "python_function"
-_CONDA, _PYTHON_ENV = "conda.yaml", "python_env.yaml"
 _MINOR = re.compile(r"(\d+\.\d+)(\.\d+)?")
-_CONDA_LINE = re.compile(r"([A-Za-z0-9._-]+)\s*(?:={1,2}\s*([A-Za-z0-9.!+*-]+))?(?:=[^=]+)?")
-_NOT_PIP = ("python", "pip", "setuptools", "wheel")
-_SKINNY = "mlflow-skinny"  # what loads models, without the server's and the tracking store's libraries
-_LOADERS = ("numpy", "pandas")  # imported by mlflow.pyfunc, and not named by every model
 
 
 @dataclass(frozen=True)
@@ -81,53 +74,16 @@ class MlflowModel:
         return sorted(path for path in self.tree.files if path.startswith(f"{folder}/"))
 
     def requirements(self) -> list[str]:
-        """What a worker needs: the model's own lines, with mlflow's small build in the place of the whole one."""
-        lines = [line for line in self._own_lines() if requirements.name_of(line) not in ("mlflow", _SKINNY)]
-        named = {requirements.name_of(line) for line in lines}
-        return sorted([*lines, self._skinny(), *(name for name in _LOADERS if name not in named)], key=str.lower)
-
-    def _skinny(self) -> str:
-        """The line for mlflow: the version that the model asks for, else the one that saved it."""
-        for line in self._own_lines():
-            if requirements.name_of(line) in ("mlflow", _SKINNY):
-                found = Requirement(line)
-                return f"{_SKINNY}{found.specifier}" if str(found.specifier) else _SKINNY
-        return f"{_SKINNY}=={self.version}" if self.version else _SKINNY
-
-    def _own_lines(self) -> list[str]:
-        """requirements.txt, else what conda.yaml lists, else python_env.yaml."""
-        for path, read in (
-            (requirements.FILE, lambda data: data),
-            (_CONDA, self._conda_lines),
-            (_PYTHON_ENV, self._python_env_lines),
-        ):
-            if path in self.tree.files:
-                data = read(self.tree.read(path, requirements.LARGEST))
-                return requirements.read_requirements(data, f"{path} in '{self.tree.name}'")
-        return []
-
-    def _conda_lines(self, data: bytes) -> bytes:
-        lines: list[str] = []
-        for each in _entries(data, f"{_CONDA} in '{self.tree.name}'"):
-            if isinstance(each, dict):
-                lines += [str(line) for line in each.get("pip") or []]
-                continue
-            found = _CONDA_LINE.fullmatch(str(each).rpartition("::")[2].strip())
-            if found and found[1].lower() not in _NOT_PIP:
-                lines.append(f"{found[1]}=={found[2]}" if found[2] else found[1])
-        return "\n".join(lines).encode()
-
-    def _python_env_lines(self, data: bytes) -> bytes:
-        lines = [str(each) for each in _entries(data, f"{_PYTHON_ENV} in '{self.tree.name}'")]
-        return "\n".join(line for line in lines if not line.startswith("-r ")).encode()
+        """What a worker needs."""
+        return worker_lines(read_asked(self.tree), self.version)
 
     def _env_python(self) -> Any:
-        if _PYTHON_ENV in self.tree.files:
-            said = read_yaml(self.tree.read(_PYTHON_ENV, LARGEST), f"{_PYTHON_ENV} in '{self.tree.name}'")
+        if PYTHON_ENV in self.tree.files:
+            said = read_yaml(self.tree.read(PYTHON_ENV, LARGEST), f"{PYTHON_ENV} in '{self.tree.name}'")
             return said.get("python") if isinstance(said, dict) else None
-        if _CONDA in self.tree.files:
-            entries = _entries(self.tree.read(_CONDA, LARGEST), f"{_CONDA} in '{self.tree.name}'")
-            lines = (str(each) for each in entries if not isinstance(each, dict))
+        if CONDA in self.tree.files:
+            said = entries(self.tree.read(CONDA, LARGEST), f"{CONDA} in '{self.tree.name}'")
+            lines = (each for each in said if isinstance(each, str))
             return next((line.rpartition("=")[2] for line in lines if line.startswith("python=")), None)
         return None
 
@@ -158,11 +114,3 @@ def read_model(tree: Tree) -> MlflowModel:
 
 def _plain_version(said: Any) -> str | None:
     return said if isinstance(said, str) and re.fullmatch(r"[0-9][0-9A-Za-z.]{0,40}", said) else None
-
-
-def _entries(data: bytes, where: str) -> list[Any]:
-    said = read_yaml(data, where)
-    found = said.get("dependencies") if isinstance(said, dict) else None
-    if found is not None and not isinstance(found, list):
-        raise BadInput(f"{where}: dependencies is no list: expected names of packages")
-    return found or []

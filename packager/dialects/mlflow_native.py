@@ -1,7 +1,8 @@
 """A flavour unwrapped: the file that a library saved inside an MLflow folder, packaged as that library's own.
 
 What answers differently without its wrapper is not unwrapped: an estimator with code beside it, another `predict_fn`,
-columns that may be missing. A pickled module of PyTorch is not opened here; whatever is refused runs as pyfunc.
+columns that may be missing, parameters whose defaults it adds. A pickled module of PyTorch is not opened here; whatever
+is refused runs as pyfunc.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _BY_CONTENT: Mapping[str, Inspect] = {
     "keras": keras.inspect_model,
     "tensorflow": tensorflow.inspect_model,
 }
+_USUAL: Mapping[str, Any] = {"signature_def_key": "serving_default", "meta_graph_tags": ["serve"]}  # of a SavedModel
 _MODEL_CHECKS = ("model.globals", "model.schema", "model.converts", "model.version", "model.files")
 
 
@@ -73,6 +75,8 @@ def _unwrapped(model: MlflowModel, flavor: str, source: StepSource) -> tuple[Ins
     """What inspects the flavour's file, and the step as that one wants it."""
     if model.flavors[flavor].get("code"):
         raise NotNative(f"flavour '{flavor}' has code of the user's own beside it")
+    if model.signature.params:
+        raise NotNative(f"it takes the parameter '{next(iter(model.signature.params))[:40]}'")
     try:
         if flavor in _ESTIMATORS:
             return _estimator(model, flavor, source)
@@ -125,6 +129,9 @@ def _xgboost(class_: str, plain: Inspect) -> Inspect:
 
 def _network(model: MlflowModel, flavor: str, source: StepSource) -> tuple[Inspect, StepSource]:
     """The file or folder of a network, by its content: a Keras model may lie in either of two flavours."""
+    for key, usual in _USUAL.items():
+        if (said := model.flavors[flavor].get(key)) not in (None, usual):
+            raise NotNative(f"its {key} is {said!r:.60}, not {usual!r}")
     place = next((found for key in _NETWORKS[flavor] if (found := model.place(flavor, key))), None)
     if place is None:
         raise BadInput(f"flavour '{flavor}' does not say where its model lies")
@@ -154,8 +161,3 @@ def _file(model: MlflowModel, flavor: str, key: str) -> Path:
     if place is None or place not in model.tree.files:
         raise BadInput(f"flavour '{flavor}' does not name its file under '{key}'")
     return model.tree.files[place]
-
-
-def settings(model: MlflowModel) -> dict[str, Any]:
-    """What a report says of the model beside its own framework's words."""
-    return {"flavors": sorted(model.flavors), "mlflow": model.version, "python": model.python}

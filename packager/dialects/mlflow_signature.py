@@ -77,6 +77,7 @@ def _listed(said: Any, where: str) -> list[dict[str, Any]]:
         return []
     try:
         found = json.loads(said) if isinstance(said, str) else said
+        json.dumps(found, ensure_ascii=False, default=str).encode()  # half a letter is JSON, and can be written nowhere
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{where} is not JSON: {error}") from error
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
@@ -114,7 +115,7 @@ def _column(said: Mapping[str, Any], name: str, where: str) -> str:
 def _type(said: Any, name: str, where: str, depth: int = 0) -> str:
     """A type as MLflow nests it: a scalar, an array of `items`, an object of `properties`."""
     kind = said.get("type") if isinstance(said, dict) else None
-    if kind in _SCALARS:
+    if isinstance(kind, str) and kind in _SCALARS:
         return _SCALARS[kind]
     made = _NESTED.get(kind) if isinstance(kind, str) and depth < _MOST_DEPTH else None
     if made is None:

@@ -35,6 +35,13 @@ class Registered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifacts: dict[str, str]
     requirements: list[str]
     python: str
+    adds: list[str] = []  # packages that registering asks for, where no requirement names them
+
+    def asked(self, where: str) -> list[str]:
+        """The requirement lines, what it adds among them. Raises BadInput that names the line."""
+        lines = requirements.read_requirements("\n".join(self.requirements).encode(), where)
+        named = {requirements.name_of(line) for line in lines}
+        return lines + [package for package in self.adds if package not in named]
 
 
 def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: Path) -> ModelArtifact:
@@ -75,6 +82,8 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
 
 def read_registration(tree: Tree) -> Registered:
     """What was registered. Raises BadInput for a folder that is not whole."""
+    if RECORD not in tree.files:
+        raise BadInput(f"'{tree.name}' lacks {RECORD}: make it anew: edgepack init")
     try:
         found = msgspec.json.decode(tree.read(RECORD, _LARGEST), type=Registered)
     except msgspec.MsgspecError as error:
@@ -91,7 +100,7 @@ def _asked(tree: Tree, registered: Registered) -> list[str]:
     if requirements.FILE in tree.files:
         lines = requirements.read_requirements(tree.read(requirements.FILE, requirements.LARGEST), where)
     else:
-        lines = requirements.read_requirements("\n".join(registered.requirements).encode(), where)
+        lines = registered.asked(where)
     return requirements.with_imports(sorted({*lines, "cloudpickle"} if not _has(lines) else lines), ())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from packager.archives import Tree, open_tree
 from runtimes.shim.vessl.registration import RECORD, RUNNER
 
 CALLS = ("register_model", "register_torch_model")
@@ -30,6 +31,31 @@ def is_program(path: Path) -> bool:
     names = {alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {(node.module or "").partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
     return "vessl" in names and bool(registrations(tree))
+
+
+def folder_of(program: Path, cache: Path) -> Tree:
+    """The files that a program lies among: without hidden folders and virtual environments, which run nowhere else."""
+    folder = program.parent
+    environments = {found.parent for found in folder.rglob("pyvenv.cfg")} - {folder}
+
+    def is_apart(path: Path) -> bool:
+        *above, name = path.relative_to(folder).parts
+        is_hidden = name.startswith(".") and (path.is_symlink() or path.is_dir())
+        return is_hidden or any(part.startswith(".") for part in above) or not environments.isdisjoint(path.parents)
+
+    return open_tree(folder, cache, is_apart=is_apart)
+
+
+def repository_of(program: Path) -> str | None:
+    """The name that a program registers its model under, where that stands in its one call as a literal."""
+    calls = registrations(ast.parse(program.read_bytes()))
+    if len(calls) != 1:
+        return None
+    named = [keyword.value for keyword in calls[0].keywords if keyword.arg == "repository_name"]
+    for said in [*calls[0].args[:1], *named]:
+        if isinstance(said, ast.Constant) and isinstance(said.value, str):
+            return said.value
+    return None
 
 
 def registrations(tree: ast.Module) -> list[ast.Call]:

@@ -4,7 +4,6 @@ folder, and what it registers is written beside it. It may train first; it has n
 
 from __future__ import annotations
 
-import ast
 import json
 import shutil
 import tempfile
@@ -12,25 +11,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from bundle.golden import GoldenRows
 from bundle.pipeline import legal_name
+from columns.json_value import JSON_VALUE
+from columns.schema import Schema
 from durable.files import publish
 from edgepack.errors import BadInput, RuntimeFailed
 from packager import requirements
 from packager.archives import Tree, open_tree
-from packager.confined import run_confined
-from packager.dialects.libraries import PACKAGES, packages_of
+from packager.confined import left_folder, result_of, run_confined
 from packager.dialects.vessl import Registered, read_registration
-from packager.dialects.vessl_layout import registrations
-from packager.environments import Environment, Recipe, ready
-from packager.frameworks.sources import imports_of, sources_of
+from packager.dialects.vessl_layout import folder_of, repository_of
+from packager.dialects.vessl_libraries import environment_of, pinned
+from packager.environments import Environment
+from packager.golden import read_golden
 from packager.project import TOML
-from packager.scaffold import table
+from packager.scaffold import fields_of, table
 from runtimes.shim.vessl.registration import VOLUME
 
 DEADLINE_S = 1800.0
-GOLDEN = "golden.json"
-_OURS = ("vessl", "mac", "wallaroo")
-_HEAVY = {"torch": 900, "tensorflow-cpu": 1400, "tensorflow": 1400}  # MB
+_GOLDEN = "golden.json"  # found there without being named
 _HINT = """
 # Name every field that the runner takes and gives, with its type, to have tables; without both tables it takes and
 # gives one JSON value.
@@ -39,6 +41,20 @@ _HINT = """
 # [steps.output]
 # prediction = "float32"
 """
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """`result.json`."""
+
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Golden rows as a project keeps them."""
+
+    name: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -65,71 +81,42 @@ def write_vessl_project(
 ) -> VesslProject:
     """Run a program and write what it registers into a folder of that name beside it.
 
-    Raises BadInput with the program's own reason when it fails, registers nothing or what does not fit, and where the
-    folder is there already; nothing is written then.
+    Raises BadInput with the program's own reason when it fails, registers nothing or what does not fit; and, before it
+    is run as far as that is known, for types and golden rows that do not read and where the folder is there already.
+    Nothing is written then.
     """
-    tree = open_tree(program.parent, cache)
-    environment = _environment(program, tree, cache, environ, wheels, notice, progress)
+    given = fields or {}
+    schemas = fields_of(given)
+    rows = None if golden is None else _rows(golden, schemas)
+    known = name or repository_of(program)
+    if known:
+        _goal(program.parent, legal_name(known))
+    tree = folder_of(program, cache)
+    environment = environment_of(program, tree, cache, environ, wheels, notice, progress)
     progress(f"running '{program.name}' in a sandbox")
     with tempfile.TemporaryDirectory(dir=program.parent, prefix=".edgepack-") as work:
         stage = Path(work)
-        registered = _registered(program, tree, environment, stage / "run", timeout_s, progress)
+        model, registered = _registered(program, tree, environment, stage / "run", timeout_s, progress)
         made = name or legal_name(registered.repository)
-        final = program.parent / made
-        if final.exists():
-            raise BadInput(f"'{final}' is there already: delete it to have it written anew")
-        lines = _pinned(registered.requirements, environment)
-        model = stage / "run" / "model"
-        (model / requirements.FILE).write_text("".join(f"{line}\n" for line in lines))
+        final = _goal(program.parent, made)
         project = stage / made
         project.mkdir(mode=0o755)
-        model.rename(project / "model")
-        (project / TOML).write_text(_toml(made, registered, program.name, fields or {}))
-        if golden is not None:
-            (project / GOLDEN).write_bytes(_rows(golden, is_json=not fields))
+        _place(model, project / "model")
+        lines = pinned(registered, environment)
+        (project / "model" / requirements.FILE).write_text("".join(f"{line}\n" for line in lines))
+        (project / TOML).write_text(_toml(made, registered, program.name, given, rows))
+        if rows is not None:
+            (project / rows.name).write_bytes(rows.data)
         publish(project, final)
     return VesslProject(made, final / TOML, registered)
 
 
-def _environment(
-    program: Path,
-    tree: Tree,
-    cache: Path,
-    environ: Mapping[str, str],
-    wheels: Path | None,
-    notice: Callable[[str], None],
-    progress: Callable[[str], None],
-) -> Environment:
-    """What the program needs to run: a requirements.txt beside it, what it registers, and what it imports."""
-    lines: list[str] = []
-    if requirements.FILE in tree.files:
-        data = tree.read(requirements.FILE, requirements.LARGEST)
-        lines = requirements.read_requirements(data, f"{requirements.FILE} in '{tree.name}'")
-    said = _said(program)
-    lines += [line for line in said if requirements.name_of(line) not in {requirements.name_of(each) for each in lines}]
-    lines = [PACKAGES["torch"][0] if line == "torch" else line for line in lines]  # newer ones bring gigabytes of CUDA
-    imported = imports_of(sources_of(tree)) - set(_OURS)
-    asked = packages_of(imported, [*lines, "cloudpickle", "numpy"], program.name)
-    names = {requirements.name_of(line) for line in asked}
-    about_mb = 200 + sum(size for name, size in _HEAVY.items() if name in names)
-    recipe = Recipe(f"of {program.name}", tuple(sorted(set(asked))), about_mb, is_resolved_here=True)
-    return ready(recipe, cache, environ, notice=notice, progress=progress, wheels=wheels)
-
-
-def _said(program: Path) -> list[str]:
-    """The requirements that stand in the call itself, as literals."""
-    found: list[str] = []
-    for call in registrations(ast.parse(program.read_bytes())):
-        for keyword in call.keywords:
-            if keyword.arg == "requirements" and isinstance(keyword.value, (ast.List, ast.Tuple)):
-                values = (each.value for each in keyword.value.elts if isinstance(each, ast.Constant))
-                found += [value for value in values if isinstance(value, str)]
-    where = f"requirements in '{program.name}'"
-    return [line for line in requirements.read_requirements("\n".join(found).encode(), where) if not _is_ours(line)]
-
-
-def _is_ours(line: str) -> bool:
-    return requirements.name_of(line) in _OURS
+def _goal(folder: Path, name: str) -> Path:
+    """The folder that a project will have. Raises BadInput for one that is there."""
+    final = folder / name
+    if final.exists():
+        raise BadInput(f"'{final}' is there already: delete it to have it written anew")
+    return final
 
 
 def _registered(
@@ -139,8 +126,8 @@ def _registered(
     folder: Path,
     timeout_s: float,
     progress: Callable[[str], None],
-) -> Registered:
-    """Run the program on a copy of its folder and read what it left."""
+) -> tuple[Tree, Registered]:
+    """Run the program on a copy of its folder; the files that it left, and what it registered."""
     source = folder / "program" / program.stem  # the name by which messages call it
     for inside, path in tree.files.items():
         target = source / inside
@@ -152,35 +139,45 @@ def _registered(
         progress(f"running '{program.name}' in a sandbox: …{words[-60:]}" if words else f"running '{program.name}'")
 
     run_confined("convert.registering", job, source, environment, folder, timeout_s, "running", told=told)
-    try:
-        refused = json.loads((folder / "result.json").read_text())["refused"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RuntimeFailed(f"running '{program.name}' left no result that reads") from error
+    refused = result_of(folder, _Result, f"running '{program.name}'").refused
     if refused is not None:
-        raise BadInput(f"'{program.name}' does not register its model: {refused}")
-    if not any((folder / "model").iterdir()):
-        raise BadInput(f"'{program.name}' ran to its end and registered no model: call vessl.register_model at its top")
-    (folder / "model" / VOLUME).mkdir(exist_ok=True)
-    return read_registration(open_tree(folder / "model", folder / "cache"))
+        raise BadInput(f"'{program.name}' does not register its model: {' '.join(refused.split())[:400]}")
+    model = _left(folder, program.name)
+    return model, read_registration(model)
 
 
-def _pinned(lines: list[str], environment: Environment) -> list[str]:
-    """What was registered, in the versions the model was made with; and what unpickles its runner."""
-    asked = requirements.read_requirements("\n".join(lines).encode(), "requirements of the registered model")
-    kept = [line for line in asked if not _is_ours(line)]
-    names = {requirements.name_of(line) for line in kept}
-    found = environment.kept.packages
-    lines = kept + [name for name in ("cloudpickle", "numpy") if name not in names and name in found]
-    return sorted(
-        requirements.repinned(line, found[requirements.name_of(line)]) if requirements.name_of(line) in found else line
-        for line in lines
-    )
+def _left(folder: Path, program: str) -> Tree:
+    """The files of the model that the program left. Raises BadInput where it left none, or other things than files."""
+    try:
+        made = left_folder(folder, "model")
+        if not any(made.iterdir()):
+            raise BadInput(f"'{program}' ran to its end and registered no model: call vessl.register_model at its top")
+        model = open_tree(made, folder / "cache")
+    except OSError as error:
+        raise RuntimeFailed(f"running '{program}' left no model that reads: {error.strerror or error}") from error
+    if VOLUME in model.files:
+        raise RuntimeFailed(f"running '{program}' left a file named '{VOLUME}' in place of the model's folder")
+    return model
 
 
-def _rows(path: Path, *, is_json: bool) -> bytes:
-    """Golden rows as they are, or bare values as rows of a step without fields: `[{"x": 1}]` is one such row."""
-    if not is_json:
-        return path.read_bytes()
+def _place(model: Tree, folder: Path) -> None:
+    """Move the files of a registered model into a new folder, with a volume, and nothing else that lies among them."""
+    (folder / VOLUME).mkdir(mode=0o755, parents=True)
+    for inside, path in model.files.items():
+        target = folder / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+
+
+def _rows(path: Path, schemas: Mapping[str, Schema]) -> _Rows:
+    """Golden rows as they are, or bare values as rows of a step without fields: `[{"x": 1}]` is one such row.
+
+    Raises BadInput for what does not read, and for rows that do not fit the fields where both sides are known.
+    """
+    if schemas:
+        if len(schemas) == 2:
+            read_golden(path, schemas["input"], schemas["output"], "")
+        return _Rows(f"golden{path.suffix}", path.read_bytes())
     try:
         rows = json.loads(path.read_bytes())
     except ValueError as error:
@@ -188,10 +185,17 @@ def _rows(path: Path, *, is_json: bool) -> bytes:
     if not isinstance(rows, list) or not rows:
         raise BadInput(f"golden rows '{path.name}' are no list of what the runner is asked", field="golden")
     whole = [row if isinstance(row, dict) and "in.json" in row else {"in.json": row} for row in rows]
-    return json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n"
+    data = json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n"
+    try:
+        GoldenRows.decode(data, JSON_VALUE, JSON_VALUE)
+    except BadInput as error:
+        raise BadInput(f"golden rows '{path.name}': {error}", field="golden") from error
+    return _Rows(_GOLDEN, data)
 
 
-def _toml(name: str, registered: Registered, program: str, fields: Mapping[str, Mapping[str, str]]) -> str:
+def _toml(
+    name: str, registered: Registered, program: str, fields: Mapping[str, Mapping[str, str]], rows: _Rows | None
+) -> str:
     number = "" if registered.number is None else f", number {registered.number}"
     parts = [
         f"# Written by `edgepack init {program}`; yours to edit.\n",
@@ -200,4 +204,6 @@ def _toml(name: str, registered: Registered, program: str, fields: Mapping[str, 
         f'[[steps]]\nname = {json.dumps(name)}\nmodel = "model"\nframework = "vessl"\n',
         *(table(f"steps.{side}", given) for side, given in fields.items()),
     ]
+    if rows is not None and rows.name != _GOLDEN:
+        parts.append(table("golden", {"rows": rows.name}))
     return "".join(parts if fields else [*parts, _HINT])

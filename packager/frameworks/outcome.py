@@ -1,15 +1,12 @@
-"""What converting and proving gave, kept in the cache under everything it depends on: the artefact, the environment,
-our converters, the fields and rows that were asked for. A second build of the same artefact converts nothing.
+"""What converting and proving gave, kept in the cache under everything it depends on: the artefact and how it is
+loaded, the environment, our converters, the fields and rows that were asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,16 +17,13 @@ import msgspec
 from bundle.golden import Tolerance
 from bundle.task import TaskSpec
 from columns.schema import Schema
-from durable.files import publish
-from edgepack.errors import BadInput
-from packager.conversion import NATIVE, Converted
+from packager.conversion import NATIVE, Converted, Program
 from packager.environments import Environment
 from packager.gate import NOT_COMPARABLE, Verdict, figures
+from packager.kept import OUTCOME, kept
 from packager.synthetic import carried_rows
 
-FOLDER = "conversions"
 MODEL, ROWS = "model.onnx", "golden.json"
-_OUTCOME = "outcome.json"
 _CODE = Path(__file__).parents[1] / "convert"
 _ASKED_WITH = tuple(Path(__file__).parents[2] / room for room in ("bundle", "columns", "runtimes"))
 
@@ -46,6 +40,7 @@ class Outcome(msgspec.Struct, frozen=True):
     parity: dict[str, Any]
     reason: str | None
     task: TaskSpec | None = None  # around the network of a pipeline
+    lasts: bool = True  # False: made under a deadline that this machine missed, so the next build makes it anew
 
     @property
     def is_native(self) -> bool:
@@ -58,6 +53,8 @@ class Asked:
     """What an outcome depends on, beside our own code."""
 
     artefact: str
+    form: str
+    program: Program
     environment: Environment
     fields: tuple[Schema | None, Schema | None]
     rows: Sequence[Mapping[str, Any]] | None
@@ -68,6 +65,8 @@ class Asked:
         """The name of the outcome's folder."""
         asked = {
             "artefact": str(self.artefact),  # a Digest is a str, but msgspec encodes no subclass of it
+            "form": self.form,
+            "program": self.program.module,
             "environment": self.environment.kept.key,
             "code": _code_digest(),
             "fields": [None if each is None else each.to_dict() for each in self.fields],
@@ -89,41 +88,18 @@ def kept_outcome(name: str, asked: Asked, cache: Path, prove: Callable[[Path], P
     """The folder of an outcome and what it says: kept from an earlier run, or made now by `prove` in a folder of its
     own.
     """
-    final = cache / FOLDER / asked.key
-    if (final / _OUTCOME).is_file():
-        with suppress(OSError):
-            os.utime(final / _OUTCOME)
-        return final, _read(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".converting-", dir=final.parent) as work:
-        proven = prove(Path(work) / "child")
-        stage = Path(work) / "outcome"
-        _write(stage, proven, asked)
-        with suppress(FileExistsError, OSError):  # another build was first: its outcome is the same
-            publish(stage, final)
-    if not (final / _OUTCOME).is_file():
-        raise BadInput(f"the conversion of '{name}' cannot be kept in '{final.parent}': is it writable?")
-    return final, _read(final)
 
+    def make(work: Path) -> Path:
+        proven = prove(work / "child")
+        _write(work / "outcome", proven, asked)
+        return work / "outcome"
 
-def list_conversions(cache: Path) -> tuple[int, int]:
-    """How many files of conversions are kept, and their bytes."""
-    sizes = [path.stat().st_size for path in (cache / FOLDER).rglob("*") if path.is_file()]
-    return len(sizes), sum(sizes)
-
-
-def prune_conversions(cache: Path, unused_s: float, now_s: float) -> int:
-    """Remove conversions that no build used for so long, and what cut-off ones left; returns the bytes freed."""
-    before = list_conversions(cache)[1]
-    for folder in (cache / FOLDER).glob("*"):
-        outcome = folder / _OUTCOME
-        if now_s - (outcome if outcome.is_file() else folder).stat().st_mtime >= unused_s:
-            shutil.rmtree(folder, ignore_errors=True)
-    return before - list_conversions(cache)[1]
+    folder = kept(cache, asked.key, make, f"the conversion of '{name}'", lambda made: _read(made).lasts)
+    return folder, _read(folder)
 
 
 def _read(folder: Path) -> Outcome:
-    return msgspec.json.decode((folder / _OUTCOME).read_bytes(), type=Outcome)
+    return msgspec.json.decode((folder / OUTCOME).read_bytes(), type=Outcome)
 
 
 def _write(stage: Path, proven: Proven, asked: Asked) -> None:
@@ -142,8 +118,9 @@ def _write(stage: Path, proven: Proven, asked: Asked) -> None:
         parity=_parity(proven, asked),
         reason=proven.verdict.reason,
         task=attempt.task,
+        lasts=proven.verdict.lasts,
     )
-    (stage / _OUTCOME).write_bytes(msgspec.json.encode(outcome))
+    (stage / OUTCOME).write_bytes(msgspec.json.encode(outcome))
 
 
 def _parity(proven: Proven, asked: Asked) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from packager.frameworks.outcome import Asked, Outcome, Proven, kept_outcome
 from packager.project import GoldenSource, StepSource
 from packager.synthetic import user_rows
 
-_TRIAL_S = 120.0
-
 Fields = tuple[Schema | None, Schema | None]
 
 
@@ -62,25 +60,32 @@ def declared_fields(source: StepSource, framework: str) -> Fields:
     )
 
 
+def environment_of(recipe: Recipe, source: StepSource, checklist: Checklist, cache: Path) -> Environment:
+    """The environment of a recipe for a step; the checklist hears what is made, and how far that is. Raises as `ready`
+    does.
+    """
+    notice, progress = checklist.notice, checklist.progress
+    return ready(recipe, cache, os.environ, notice=notice, progress=progress, wheels=source.wheels)
+
+
+def checked_environment(recipe: Recipe, source: StepSource, checklist: Checklist, cache: Path) -> Environment:
+    """The same as a named check. Raises BadInput where it fails."""
+    environment: Environment | None = None
+    with checklist.check("model.environment") as found:
+        environment = environment_of(recipe, source, checklist, cache)
+        found.append(f"'{environment.kept.title}', Python {environment.kept.python}")
+    checklist.require()
+    assert environment is not None  # noqa: S101 - the check has passed
+    return environment
+
+
 def prove(source: StepSource, candidate: Candidate, declared: Fields, checklist: Checklist, cache: Path) -> Verdict:
     """Convert a candidate and prove it, as two named checks. Raises BadInput when one of them fails, Unproven where
     that leads to its worker.
     """
-    environment: Environment | None = None
+    environment = checked_environment(candidate.recipe, source, checklist, cache)
     kept: tuple[Path, Outcome] | None = None
     lost = ""
-    with checklist.check("model.environment") as found:
-        environment = ready(
-            candidate.recipe,
-            cache,
-            os.environ,
-            notice=checklist.notice,
-            progress=checklist.progress,
-            wheels=source.wheels,
-        )
-        found.append(f"'{environment.kept.title}', Python {environment.kept.python}")
-    checklist.require()
-    assert environment is not None  # noqa: S101 - the check has passed
     with checklist.check("model.converts") as found:
         try:
             kept = _converted(source, candidate, environment, declared, cache)
@@ -93,7 +98,13 @@ def prove(source: StepSource, candidate: Candidate, declared: Fields, checklist:
     checklist.require()
     if lost:
         raise Unproven(lost)
-    assert kept is not None  # noqa: S101 - as above
+    assert kept is not None  # noqa: S101 - the check has passed
+    if not kept[1].lasts:
+        checklist.notice(
+            f"model '{source.model.name}' did not answer its trial in time, so runtime "
+            f"{'onnx' if kept[1].is_native else 'python'} is for this build alone: build again when this machine is "
+            "less busy"
+        )
     return Verdict(kept[1], kept[0], environment)
 
 
@@ -116,7 +127,7 @@ def _converted(
             rows=rows,
             program=candidate.program,
         )
-        return Proven(found, gate.choose(found.attempts, golden.tolerance, _TRIAL_S))
+        return Proven(found, gate.choose(found.attempts, golden.tolerance, candidate.program.trial_s))
 
-    asked = Asked(candidate.digest, environment, declared, rows, golden.tolerance)
+    asked = Asked(candidate.digest, candidate.form, candidate.program, environment, declared, rows, golden.tolerance)
     return kept_outcome(source.model.name, asked, cache, asked_now)

@@ -12,12 +12,14 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from edgepack.errors import BadInput
 from packager.archives import Tree
 
 LARGEST = 4 << 20  # bytes of a Python file
 MOST_NESTED = 64  # levels of `if` and `try` that are looked into
+_MODULE_ENDS = (".py", "/__init__.py")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -29,6 +31,11 @@ class Source:
     path: str
     tree: ast.Module
     names: dict[str, str]
+
+    @cached_property
+    def names_anywhere(self) -> dict[str, str]:
+        """What imports bind at the top level or below it, as those inside a function do."""
+        return dict(_bound(self.path, ast.walk(self.tree)))
 
     @property
     def module(self) -> str:
@@ -92,6 +99,41 @@ def imports_of(sources: Iterable[Source]) -> set[str]:
     return {name for source in sources for name in source.imported()} - own - set(sys.stdlib_module_names)
 
 
+def reached(tree: Tree, start: str) -> list[Source]:
+    """A Python file of an upload and those of its own that it imports, itself or through others; no other is parsed."""
+    found: dict[str, Source] = {}
+    waiting, paths = [start], tree.sources()
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found[path] = _parsed(tree, path)
+            waiting += [own for module in sorted(_modules(found[path])) for own in _own_files(paths, module)]
+    return list(found.values())
+
+
+def _modules(source: Source) -> set[str]:
+    """Every module that a file may import, by its whole name: `from a import b` may import `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = _origin(source.path, node)
+            found.update(f"{origin}.{alias.name}".lstrip(".") for alias in node.names)
+    return found
+
+
+def _own_files(paths: list[str], module: str) -> list[str]:
+    """The files of an upload that importing a module runs: its own and those of the packages that it lies in."""
+    parts = module.split(".")
+    if parts[0] in sys.stdlib_module_names:
+        return []
+    wanted = [f"/{'/'.join(parts[:length])}{end}" for length in range(1, len(parts) + 1) for end in _MODULE_ENDS]
+    at_top = [path for path in paths if f"/{path}" in wanted]
+    # code may put a folder of its own on the path before it imports from there
+    return at_top or [path for path in paths if path.endswith(tuple(wanted))]
+
+
 def _parsed(tree: Tree, path: str) -> Source:
     try:
         with warnings.catch_warnings():
@@ -102,28 +144,26 @@ def _parsed(tree: Tree, path: str) -> Source:
         raise BadInput(f"'{path}' in '{tree.name}' is not Python {_minor()}: {where}: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise BadInput(f"'{path}' in '{tree.name}' does not parse: {error or type(error).__name__}") from error
-    source = Source(path, found, {})
-    source.names.update(_bound(source))
-    return source
+    return Source(path, found, dict(_bound(path, _top_level(found.body))))
 
 
-def _bound(source: Source) -> Iterator[tuple[str, str]]:
-    """What the module's imports bind, with the full name of each."""
-    for node in _top_level(source.tree.body):
+def _bound(path: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
+    """What imports among the nodes of a file bind, with the full name of each."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield (alias.asname, alias.name) if alias.asname else (alias.name.partition(".")[0],) * 2
         elif isinstance(node, ast.ImportFrom):
-            origin = _origin(source, node)
+            origin = _origin(path, node)
             for alias in node.names:
                 yield alias.asname or alias.name, f"{origin}.{alias.name}".lstrip(".")
 
 
-def _origin(source: Source, node: ast.ImportFrom) -> str:
+def _origin(path: str, node: ast.ImportFrom) -> str:
     """The module that `from x import` names; a relative one is seen from the package that the file lies in."""
     if not node.level:
         return node.module or ""
-    folders = source.path.split("/")[: -node.level]
+    folders = path.split("/")[: -node.level]
     return ".".join([*folders, *([node.module] if node.module else [])])
 
 

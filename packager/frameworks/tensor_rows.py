@@ -16,6 +16,7 @@ from edgepack.errors import BadInput
 
 Dim = int | str | None
 Given = Mapping[str, str]
+LONGEST_LIST = 200  # characters of names in an error line
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def schemas(
     own = [tensor.name for tensor in sides[0]]
     if tensor_fields and len(tensor_fields) != len(own):
         raise BadInput(
-            f"tensor_fields has {len(tensor_fields)} names, model '{model}' has {len(own)} inputs: {', '.join(own)}",
+            f"tensor_fields has {len(tensor_fields)} names, model '{model}' has {len(own)} inputs: {_listed(own)}",
             field="tensor_fields",
         )
     return (
@@ -62,7 +63,7 @@ def schemas(
 
 def _side(model: str, side: str, names: list[str], tensors: Sequence[Tensor], given: Given | None) -> Schema:
     if not names or not all(names) or len(set(names)) != len(names):
-        raise BadInput(f"model '{model}' has {side}s without a name of their own: {', '.join(names)[:200]}")
+        raise BadInput(f"model '{model}' has {side}s without a name of their own: {_listed(names)}")
     asked = None if given is None else asked_fields(side, names, given)
     fields = [_field(model, side, name, tensor, asked) for name, tensor in zip(names, tensors, strict=True)]
     return Schema(tuple(fields))
@@ -120,11 +121,14 @@ def asked_fields(side: str, names: Sequence[str], given: Mapping[str, str]) -> S
     wrong = [name for name in asked.names if name not in names] or [name for name in names if name not in asked]
     if wrong:
         raise BadInput(
-            f"[steps.{side}] {'names' if wrong[0] in asked else 'lacks'} '{wrong[0]}', the model has "
-            f"{', '.join(names)}",
+            f"[steps.{side}] {'names' if wrong[0] in asked else 'lacks'} '{wrong[0]}', the model has {_listed(names)}",
             field=f"steps.{side}.{wrong[0]}",
         )
     return asked
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)[:LONGEST_LIST]
 
 
 def _size(dim: Dim) -> int | None:

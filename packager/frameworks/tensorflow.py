@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from edgepack.errors import BadInput
 from packager.archives import open_tree
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
-from packager.environments import TENSORFLOW, ready
+from packager.environments import TENSORFLOW
 from packager.frameworks.net import Network, Upload, inspect_network, requirements_of
 from packager.frameworks.networks import SAVED_MODEL
+from packager.frameworks.proving import environment_of
 from packager.project import StepSource
 
 _KIND = Network("tensorflow", "savedmodel", ("tensorflow-cpu", "tensorflow"), TENSORFLOW)
@@ -30,14 +30,7 @@ def inspect_model(source: StepSource, root: Path, checklist: Checklist, cache: P
 
 def libraries(source: StepSource, checklist: Checklist, cache: Path) -> tuple[str, ...]:
     """Exact pins of what a worker imports that runs a SavedModel as it is. Raises BadInput without an index."""
-    environment = ready(
-        TENSORFLOW,
-        cache,
-        os.environ,
-        notice=checklist.notice,
-        progress=checklist.progress,
-        wheels=source.wheels,
-    )
+    environment = environment_of(TENSORFLOW, source, checklist, cache)
     return requirements_of(_KIND, environment.kept.packages)
 
 

@@ -68,32 +68,42 @@ def schemas(
     outputs: Mapping[str, str] | None,
 ) -> tuple[Schema, Schema]:
     """The fields a step takes and gives: see `tensor_rows.schemas`. What is quantized may be called float32."""
-    sides = _tensors(path, "input", model.inputs), _tensors(path, "output", model.outputs)
-    fields = tensor_rows.schemas(path.name, sides, tensor_fields, inputs, outputs)
-    for name in (*fields[0].names, *fields[1].names):
-        if not name.isprintable() or len(name) > LONGEST_NAME:
+    own = [each.name for each in model.inputs]
+    for name in (*(tensor_fields or own), *(each.name for each in model.outputs)):
+        if not _is_plain(name):
             raise BadInput(
                 f"model '{path.name}' has a field whose name no answer can carry: {ascii(name)[:100]}: name it in the "
                 "model's signature, or an input by tensor_fields"
             )
-    return fields
+    sides = _tensors(path, "input", model.inputs), _tensors(path, "output", model.outputs)
+    return tensor_rows.schemas(path.name, sides, tensor_fields, inputs, outputs)
+
+
+def _is_plain(name: str) -> bool:
+    return name.isprintable() and len(name) <= LONGEST_NAME
 
 
 def _tensors(path: Path, side: str, tensors: tuple[TfliteTensor, ...]) -> list[Tensor]:
     odd = next((tensor for tensor in tensors if tensor.element not in _ELEMENTS), None)
     if odd is not None:
         raise BadInput(
-            f"{side} '{odd.name[:LONGEST_NAME]}' of model '{path.name}' has elements of type {odd.element}: cast it to "
-            f"one of {', '.join(_ELEMENTS)}"
+            f"{side} '{_shown(odd.name)}' of model '{path.name}' has elements of type {odd.element}: cast it to one of "
+            f"{', '.join(_ELEMENTS)}"
         )
     return [
-        Tensor(each.name, (each.element, *(["float32"] if each.is_quantized else [])), each.dims) for each in tensors
+        Tensor(_shown(each.name), (each.element, *(["float32"] if each.is_quantized else [])), each.dims)
+        for each in tensors
     ]
 
 
+def _shown(name: str) -> str:
+    """A name as lines for people have it: one that is no field's may be any text."""
+    return name if _is_plain(name) else ascii(name)[1:-1][:LONGEST_NAME]
+
+
 def _signatures(model: TfliteFile) -> str:
-    return f"signature '{', '.join(model.signatures)}'" if model.signatures else "no signature"
+    return f"signature '{_listed(model.signatures)}'" if model.signatures else "no signature"
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(name[:60] for name in names[:5])
+    return ", ".join(_shown(name)[:60] for name in names[:5])

@@ -65,6 +65,6 @@ def loss_on_devices(tolerances: Iterable[float]) -> float:
     return min(MOST_LOSS, DEVICE * max(tolerances))
 
 
-def _badness(loss: Loss) -> tuple[float, int, int]:
+def _badness(loss: Loss) -> tuple[int, float, int, int]:
     share = loss.label_flips / loss.values if loss.values else 0.0
-    return max(loss.of_range, share), loss.label_flips, loss.argmax_flips
+    return loss.not_finite, max(loss.of_range, share), loss.label_flips, loss.argmax_flips

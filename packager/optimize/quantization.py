@@ -6,11 +6,8 @@ What was made is kept in the cache under everything it depends on: a second buil
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,22 +18,21 @@ import numpy as np
 
 from bundle.task import NETWORK
 from columns.columns import Columns
-from durable.files import publish
 from edgepack.errors import BadInput, RuntimeFailed
 from packager.artifact import ModelArtifact, file_digest, folder_digest
-from packager.confined import run_confined
+from packager.confined import LARGEST_FILE, left, result_of, run_confined
 from packager.environments import Environment
 from packager.frameworks import onnx
-from packager.frameworks.outcome import FOLDER
 from packager.frameworks.tensor_rows import scalar_of
+from packager.kept import OUTCOME, kept
 
 DEADLINE_S = 300.0
 MOST_ROWS = 256  # that a model is calibrated with
 MOST_VALUES = 50_000_000  # in all of them together
 LARGEST = (2 << 30) - 1  # bytes of a model with its weights
-_MODEL, _OUTCOME = "model.onnx", "outcome.json"
-_CODE = Path(__file__).with_name("quantizing")
-_MODULE = "optimize.quantizing.job"
+_MODEL, _MADE = "model.onnx", "quantized.onnx"  # as it is kept, as the child leaves it
+_CODE = Path(__file__).parents[1] / "convert"
+_MODULE = "convert.quantizing.job"
 
 Quantize = Literal["dynamic", "static"]
 
@@ -45,16 +41,16 @@ class _Result(msgspec.Struct, frozen=True):
     """`result.json`, and what is kept of it."""
 
     refused: str | None = None
-    candidates: dict[str, int] = {}
+    operators: dict[str, int] = {}
     versions: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """A quantized model's file: how many operators of which kinds had weights for it, and what made it."""
+    """A quantized model's file: how many operators of which kinds became integers, and what made it."""
 
     file: Path
-    candidates: Mapping[str, int]
+    operators: Mapping[str, int]
     versions: Mapping[str, str]
 
 
@@ -76,19 +72,14 @@ def quantized(
             'calibrated with: use quantize = "dynamic"'
         )
     given = calibration_rows(rows) if quantize == "static" else None
-    final = cache / FOLDER / _key(model, quantize, given, environment)
-    if not (final / _OUTCOME).is_file():
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".quantizing-", dir=final.parent) as work:
-            stage = _made(model, file, quantize, given, environment, Path(work))
-            with suppress(FileExistsError, OSError):  # another build was first: its outcome is the same
-                publish(stage, final)
-    try:
-        found = msgspec.json.decode((final / _OUTCOME).read_bytes(), type=_Result)
-        os.utime(final / _OUTCOME)
-    except OSError as error:
-        raise BadInput(f"what '{name}' became cannot be kept in '{final.parent}': is it writable?") from error
-    return Quantized(final / _MODEL, found.candidates, found.versions)
+    key = _key(model, quantize, given, environment)
+
+    def make(work: Path) -> Path:
+        return _made(model, file, quantize, given, environment, work)
+
+    folder = kept(cache, key, make, f"what '{name}' became")
+    found = msgspec.json.decode((folder / OUTCOME).read_bytes(), type=_Result)
+    return Quantized(folder / _MODEL, found.operators, found.versions)
 
 
 def with_network(model: ModelArtifact, made: Quantized, quantize: Quantize) -> ModelArtifact:
@@ -129,12 +120,12 @@ def _made(
         np.savez(folder / "rows.npz", **_tensors(rows))
         names = None if model.source.tensor_fields else list(rows.schema.names)
         job |= {"rows": str((folder / "rows.npz").resolve()), "names": names}
+    before = onnx.inspect(file)  # it may lie in the child's folder, where it is the child's from now on
     run_confined(_MODULE, job, file, environment, folder, DEADLINE_S, "quantizing")
     result = _read(folder, model)
-    _check_same(file, folder / "quantized.onnx")
     stage.mkdir()
-    shutil.move(folder / "quantized.onnx", stage / _MODEL)
-    (stage / _OUTCOME).write_bytes(msgspec.json.encode(result))
+    _take(folder, stage / _MODEL, before)
+    (stage / OUTCOME).write_bytes(msgspec.json.encode(result))
     return stage
 
 
@@ -165,27 +156,29 @@ def _plain(value: Any) -> Any:
 
 def _read(folder: Path, model: ModelArtifact) -> _Result:
     name = model.source.model.name
-    try:
-        result = msgspec.json.decode((folder / "result.json").read_bytes(), type=_Result)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RuntimeFailed(f"quantizing '{name}' left no result that reads") from error
+    result = result_of(folder, _Result, f"quantizing '{name}'")
     if result.refused is not None:
         raise BadInput(f"model '{name}' cannot be quantized: {' '.join(result.refused.split())[:500]}")
     return result
 
 
-def _check_same(original: Path, made: Path) -> None:
-    """Raise RuntimeFailed where the child's model is none that this version runs, or has other inputs or outputs."""
+def _take(folder: Path, final: Path, before: onnx.Signature) -> None:
+    """Move the child's model out of its folder. Raises RuntimeFailed where it is none that this version runs, or has
+    other inputs or outputs than before.
+    """
+    name = before.path.name
     try:
-        before, after = onnx.inspect(original), onnx.inspect(made)
+        with left(folder, _MADE, LARGEST_FILE):
+            (folder / _MADE).rename(final)
+        after = onnx.inspect(final)
         onnx.check_version(after)
     except (OSError, BadInput) as error:
-        raise RuntimeFailed(f"quantizing '{original.name}' left no model that reads: {error}") from error
+        raise RuntimeFailed(f"quantizing '{name}' left no model that reads: {error}") from error
     for ours, theirs in ((before.inputs, after.inputs), (before.outputs, after.outputs)):
         if [(each.name, each.element) for each in ours] != [(each.name, each.element) for each in theirs]:
-            raise RuntimeFailed(f"quantizing '{original.name}' left a model with other inputs or outputs")
+            raise RuntimeFailed(f"quantizing '{name}' left a model with other inputs or outputs")
     if after.external:
-        raise RuntimeFailed(f"quantizing '{original.name}' left a model with weights outside")
+        raise RuntimeFailed(f"quantizing '{name}' left a model with weights outside")
 
 
 def _key(model: ModelArtifact, quantize: Quantize, rows: Columns | None, environment: Environment) -> str:
@@ -211,6 +204,7 @@ def _rows_digest(rows: Columns) -> str:
 def _code_digest() -> str:
     """Our quantizer as it is: a changed one quantizes anew."""
     digest = hashlib.sha256()
-    for path in sorted(_CODE.glob("*.py")):
+    shared = (_CODE / name for name in ("fields.py", "jobs.py"))
+    for path in (*sorted((_CODE / "quantizing").glob("*.py")), *shared):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

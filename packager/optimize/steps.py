@@ -5,7 +5,6 @@ What travels as golden rows stays what the originals answered: a device is held 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from columns.columns import Columns
 from edgepack.errors import BadInput
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
-from packager.environments import CLASSIC, Environment, ready
+from packager.environments import CLASSIC, Environment
+from packager.frameworks.proving import checked_environment
 from packager.optimize.proof import Losses, loss_on_devices
 from packager.optimize.quantization import Quantized, calibration_rows, network_of, quantized, with_network
 from packager.optimize.report import fields
@@ -89,7 +89,8 @@ def optimized(
     asked = [model for model in originals.models if model.source.optimize is not None]
     if not asked:
         return Smaller(list(originals.models), {})
-    work = _Work(originals, environment or _environment(asked[0], cache, checklist), cache, checklist, notes)
+    environment = environment or checked_environment(CLASSIC, asked[0].source, checklist, cache)
+    work = _Work(originals, environment, cache, checklist, notes)
     made, entries, tolerances = [], {}, []
     for number, model, answers_golden in originals.by_step():
         optimize = model.source.optimize
@@ -133,7 +134,7 @@ class _Work:
             "quantize": optimize.quantize,
             "tolerance": optimize.tolerance,
             "calibration": calibration,
-            "operators": dict(made.candidates),
+            "operators": dict(made.operators),
             "size_bytes": {"before": before_bytes, "after": after_bytes},
             "digest": {"before": str(model.digest), "after": str(after.digest)},
             "fields": fields(lost),
@@ -145,7 +146,7 @@ class _Work:
         made: Quantized | None = None
         with self.checklist.check("optimize.quantizes") as found:
             made = quantized(model, optimize.quantize, rows, self.environment, self.cache)
-            operators = ", ".join(f"{count} {kind}" for kind, count in made.candidates.items())
+            operators = ", ".join(f"{count} {kind}" for kind, count in made.operators.items())
             found.append(f"'{model.source.name}' {optimize.quantize}: {operators}")
         self.checklist.require()
         assert made is not None  # noqa: S101 - the check has passed
@@ -190,23 +191,6 @@ def _size(model: ModelArtifact) -> int:
     """Bytes of the network, with weights beside it."""
     files = list(model.files.values()) if model.task is None else [network_of(model)[1]]
     return sum(file.stat().st_size for file in files)
-
-
-def _environment(model: ModelArtifact, cache: Path, checklist: Checklist) -> Environment:
-    environment: Environment | None = None
-    with checklist.check("model.environment") as found:
-        environment = ready(
-            CLASSIC,
-            cache,
-            os.environ,
-            notice=checklist.notice,
-            progress=checklist.progress,
-            wheels=model.source.wheels,
-        )
-        found.append(f"'{environment.kept.title}', Python {environment.kept.python}")
-    checklist.require()
-    assert environment is not None  # noqa: S101 - the check has passed
-    return environment
 
 
 def _refusal(model: ModelArtifact) -> str:

@@ -15,17 +15,23 @@ from packager.pickles.machine import VERSION_KEY, Machine
 from packager.pickles.packed import is_packed, unpacked
 from packager.pickles.symbols import Global, Made, Scan
 
-__all__ = ["VERSION_KEY", "Global", "Scan", "check", "is_packed", "scan"]
+__all__ = ["VERSION_KEY", "Global", "NotWhole", "Scan", "check", "is_packed", "scan"]
+
+
+class NotWhole(BadInput):
+    """The file is no pickle, or one that was cut short."""
 
 
 def scan(path: Path) -> Scan:
-    """Read a pickle or joblib file. Raises BadInput for what is none, is cut short or is packed without end."""
+    """Read a pickle or joblib file. Raises BadInput for what is packed or nested without end, NotWhole for what
+    is none or is cut short.
+    """
     found = Scan()
     with path.open("rb") as raw, unpacked(raw) as file:
         try:
             found.top = _class_of(Machine(file, found).run())
         except (ValueError, IndexError, KeyError, TypeError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-            raise BadInput(
+            raise NotWhole(
                 f"'{path.name}' is not a whole pickle: {str(error)[:200] or type(error).__name__}"
             ) from error
         except (RecursionError, MemoryError, AttributeError) as error:

@@ -9,7 +9,6 @@ https://HOST/api/2.0/dbfs/read?path=/databricks/...
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -17,7 +16,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from edgepack.errors import BadInput
 
 ARTIFACTS, DBFS_READ = "/api/2.0/mlflow-artifacts/artifacts", "/api/2.0/dbfs/read"
-_SCHEME = re.compile(r"(models|mlflow-artifacts|dbfs|runs|https?):/", re.IGNORECASE)
 _EXPECTED = "expected models:/name/version, mlflow-artifacts:/path, dbfs:/path, or an artifact's full path"
 
 
@@ -49,16 +47,12 @@ class Address:
     registry: str | None = None
 
 
-def is_address(text: str) -> bool:
-    """Whether a source is written as one in a registry, rightly or not."""
-    return _SCHEME.match(text) is not None
-
-
 def parse_address(text: str) -> Address:
     """Read an address. Raises BadInput for one that has a form of its own."""
     if not text.isprintable() or len(text) > 2000:
         raise BadInput(f"source {text[:80]!a} has letters that no address has: {_EXPECTED}")
     scheme, _, rest = text.partition(":")
+    scheme = scheme.lower()
     if scheme == "models":
         return _model(rest, text)
     if scheme in ("mlflow-artifacts", "dbfs"):
@@ -71,6 +65,7 @@ def parse_address(text: str) -> Address:
 def place_of(uri: str) -> Place:
     """Read what a registry says, or a user writes, of where artifacts lie. Raises BadInput for another store."""
     scheme, _, rest = uri.partition(":")
+    scheme = scheme.lower()
     if scheme not in ("mlflow-artifacts", "dbfs") or rest.startswith("//"):
         raise BadInput(
             f"the registry keeps it at '{uri[:200]}', which is not read through the registry itself: start the server "
@@ -92,7 +87,10 @@ def _model(rest: str, text: str) -> Address:
 
 
 def _url(text: str) -> Address:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:  # half of an IPv6 address
+        raise BadInput(f"'{text[:200]}' is no URL ({error}): {_EXPECTED}") from error
     for mark in (ARTIFACTS, DBFS_READ):
         base, found, path = parts.path.partition(mark)
         if not found:

@@ -1,4 +1,8 @@
-"""A model of a registry on this machine: streamed into the cache, whole or not at all, once for each listing."""
+"""A model of a registry on this machine: streamed into the cache, whole or not at all.
+
+A version stays what it is, so it is fetched once for each listing. What lies at a path may be replaced by other bytes
+of the same size, which no listing shows: it is fetched whenever it is named, and kept by its content.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,8 @@ from edgepack.errors import BadInput, Unreachable
 from packager.archives import MOST_BYTES
 from packager.cache import writing
 from packager.registries.address import Address, Place
+from packager.registries.kept import FOLDER
 from packager.registries.mlflow_registry import Artifact, MlflowRegistry
-
-FOLDER = "registry"
-_DOWNLOADING_S = 86_400.0  # what is younger may still be written
 
 
 def fetch_source(
@@ -38,55 +40,57 @@ def fetch_source(
     artifacts = registry.artifacts(place)
     _check_size(place, artifacts)
     told = [(each.name, each.size_bytes) for each in artifacts]
-    listing = json.dumps([registry.session.url, str(place), name, *told])
+    stays = address.place is None and all(each.size_bytes is not None for each in artifacts)
+    key = _key(json.dumps([registry.session.url, str(place), name, *told])) if stays else None
     with writing(cache):
-        return _fetched(registry, place, artifacts, cache / FOLDER / _key(listing), name)
+        return _fetched(registry, place, artifacts, cache / FOLDER, key, name)
 
 
-def list_downloads(cache: Path) -> tuple[int, int]:
-    """How many models are kept, and their bytes."""
-    folders = [each for each in (cache / FOLDER).glob("[0-9a-f]*") if each.is_dir()]
-    return len(folders), sum(map(_size, folders))
-
-
-def prune_downloads(cache: Path, unused_s: float, now_s: float) -> int:
-    """Remove models that nobody asked for in so long, and what cut-off downloads left; returns the bytes freed."""
-    before = list_downloads(cache)[1]
-    for folder in (cache / FOLDER).glob("*"):
-        least_s = max(unused_s, _DOWNLOADING_S) if folder.name.startswith(".") else unused_s
-        with suppress(OSError):
-            if now_s - folder.stat().st_mtime >= least_s:
-                shutil.rmtree(folder, ignore_errors=True)
-    return before - list_downloads(cache)[1]
-
-
-def _fetched(registry: MlflowRegistry, place: Place, artifacts: list[Artifact], final: Path, name: str) -> Path:
-    if not final.is_dir():
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=final.parent) as work:
+def _fetched(
+    registry: MlflowRegistry, place: Place, artifacts: list[Artifact], folder: Path, key: str | None, name: str
+) -> Path:
+    """What is kept under `key`, or under its content where that is None."""
+    if key is None or not (folder / key).is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as work:
             stage = Path(work, "whole")
             _check_space(artifacts, Path(work))
-            for artifact in artifacts:
-                _write(registry, place, artifact, stage / name / artifact.name if artifact.name else stage / name)
+            content = _write_all(registry, place, artifacts, stage / name)
+            key = key or _key(content)
             with suppress(FileExistsError, OSError):  # another run was first: it has the same
-                publish(stage, final)
-    if not (final / name).exists():
-        raise BadInput(f"'{place}' cannot be kept in '{final.parent}': is it writable?")
-    os.utime(final)  # pruning goes by that
-    return final / name
+                publish(stage, folder / key)
+    final = folder / key / name
+    if not final.exists():
+        raise BadInput(f"'{place}' cannot be kept in '{folder}': is it writable?")
+    os.utime(final.parent)  # pruning goes by that
+    return final
 
 
-def _write(registry: MlflowRegistry, place: Place, artifact: Artifact, path: Path) -> None:
+def _write_all(registry: MlflowRegistry, place: Place, artifacts: list[Artifact], path: Path) -> str:
+    """Fetch all artifacts; returns what they are, by name and digest."""
+    found, left = [path.name], MOST_BYTES
+    for artifact in artifacts:
+        size, digest = _write(registry, place, artifact, path / artifact.name if artifact.name else path, left)
+        left -= size
+        found += [artifact.name, digest]
+    return json.dumps(found)
+
+
+def _write(registry: MlflowRegistry, place: Place, artifact: Artifact, path: Path, most: int) -> tuple[int, str]:
+    """Fetch one artifact of at most so many bytes; returns its size and digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     where = Place(place.store, f"{place.path}/{artifact.name}") if artifact.name else place
-    size = 0
+    most = most if artifact.size_bytes is None else min(artifact.size_bytes, most)
+    size, hasher = 0, hashlib.sha256()
     with registry.opened(where) as pieces, path.open("xb") as file:
-        for piece in _bounded(pieces, MOST_BYTES if artifact.size_bytes is None else artifact.size_bytes, where):
+        for piece in _bounded(pieces, most, where):
             size += file.write(piece)
+            hasher.update(piece)
     if artifact.size_bytes is not None and size != artifact.size_bytes:
         raise Unreachable(f"the registry gave {size} of the {artifact.size_bytes} bytes of '{where}': try again")
-    if not size and artifact.size_bytes is None:
+    if not size and not artifact.name:
         raise BadInput(f"the registry has nothing at '{where}'")
+    return size, hasher.hexdigest()
 
 
 def _bounded(pieces: Iterator[bytes], most: int, where: Place) -> Iterator[bytes]:
@@ -120,7 +124,3 @@ def _key(listing: str) -> str:
 def _file_name(name: str) -> str:
     """A name that any file system takes, and no hidden one."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:100] or "model"
-
-
-def _size(folder: Path) -> int:
-    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,12 +18,14 @@ from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionErro
 
 from edgepack.errors import BadInput, RuntimeFailed, Unreachable
 from oci.credentials import Basic, Bearer
+from oci.deadline import pools_with_deadline
 from oci.reference import is_loopback
 
 LARGEST_ANSWER = 16 << 20  # bytes of JSON
 _CONNECT_S, _READ_S, _ANSWER_S, _DOWNLOAD_S = 10.0, 30.0, 60.0, 3600.0
 _PIECE = 1 << 20
 _MOST_SAID = 200  # characters of a registry's own words
+_ERROR_BODY = 64 << 10  # bytes
 _BUSY = (408, 425, 429)
 
 
@@ -50,7 +52,7 @@ class RegistrySession:
             )
         self._headers = {"Authorization": credentials.header} if credentials else {}
         self._answer_s, self._download_s = answer_s, download_s
-        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=_CONNECT_S, read=read_s))
+        self._pool = pools_with_deadline(read_s, retries=False)
 
     def __enter__(self) -> RegistrySession:
         return self
@@ -85,7 +87,10 @@ class RegistrySession:
     @contextmanager
     def _sent(self, path: str, query: Mapping[str, str | int] | None, allowed_s: float) -> Iterator[Iterator[bytes]]:
         end = time.monotonic() + allowed_s
-        response = self._answer(path, query)
+        try:
+            response = self._answer(path, query, allowed_s)
+        except (HTTPError, OSError) as error:
+            raise self._away(error, end) from error
         try:
             if response.status != 200:
                 raise self._refusal(response, path)
@@ -93,20 +98,19 @@ class RegistrySession:
         finally:
             response.close()
 
-    def _answer(self, path: str, query: Mapping[str, str | int] | None) -> urllib3.BaseHTTPResponse:
+    def _answer(self, path: str, query: Mapping[str, str | int] | None, allowed_s: float) -> urllib3.BaseHTTPResponse:
         try:
             return self._pool.request(
                 "GET",
                 f"{self.url}{path}",
                 fields={name: str(value) for name, value in (query or {}).items()},
                 headers=self._headers,
+                timeout=urllib3.Timeout(connect=_CONNECT_S, total=allowed_s),
                 preload_content=False,
                 redirect=False,
             )
         except LocationValueError as error:
             raise BadInput(f"registry '{self.url}' is no URL: {error}", field="registry") from error
-        except (HTTPError, OSError) as error:
-            raise self._away(error) from error
 
     def _pieces(self, response: urllib3.BaseHTTPResponse, end: float) -> Iterator[bytes]:
         """What comes, until the time is over; a body that is cut short raises."""
@@ -114,14 +118,14 @@ class RegistrySession:
             try:
                 piece = response.read1(_PIECE)
             except (HTTPError, OSError) as error:
-                raise self._away(error) from error
+                raise self._away(error, end) from error
             if not piece:
                 return
             yield piece
-            if time.monotonic() > end:
-                raise Unreachable(f"registry '{self.url}' is too slow: an answer took longer than it may")
 
-    def _away(self, error: Exception) -> Unreachable:
+    def _away(self, error: Exception, end: float) -> Unreachable:
+        if time.monotonic() >= end:
+            return Unreachable(f"registry '{self.url}' is too slow: an answer took longer than it may")
         return Unreachable(f"registry '{self.url}' did not answer ({_reason(error)}): is it running?")
 
     def _refusal(self, response: urllib3.BaseHTTPResponse, path: str) -> Exception:
@@ -143,11 +147,19 @@ class RegistrySession:
     def _words(self, response: urllib3.BaseHTTPResponse) -> str:
         """What an error's body says for people; nothing where it is a page."""
         try:
-            said = json.loads(response.read(64 << 10)).get("message", "")
-        except (ValueError, RecursionError, AttributeError, HTTPError, OSError):
+            said = json.loads(self._begin(response)).get("message", "")
+        except (ValueError, RecursionError, AttributeError):
             return ""
         line = " ".join(str(said).split())[:_MOST_SAID]
         return f": {line}" if line else ""
+
+    def _begin(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        """What comes of an error's body in the time of an answer, also where a file was asked for."""
+        begin, end = bytearray(), time.monotonic() + self._answer_s
+        with suppress(HTTPError, OSError):  # it is an error anyway, with fewer words
+            while len(begin) < _ERROR_BODY and time.monotonic() < end and (piece := response.read1(_ERROR_BODY)):
+                begin += piece
+        return bytes(begin)
 
     def _no_registry(self, head: bytes) -> RuntimeFailed:
         what = "a web page" if head.lstrip()[:1] == b"<" else "something else than JSON"
@@ -156,12 +168,12 @@ class RegistrySession:
 
 def checked_url(text: str) -> str:
     """A registry's URL without a slash at its end. Raises BadInput for what is none, or has a password in it."""
-    parts = urlsplit(text.strip())
     try:
+        parts = urlsplit(text.strip())
         is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
         _ = parts.port
     except ValueError:
-        is_whole = False
+        parts, is_whole = urlsplit(""), False
     if not is_whole or not text.strip().isprintable():
         raise BadInput(
             f"registry '{text[:200]}' is not a URL: expected one like https://mlflow.example", field="registry"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bundle.task import Answering, TaskSpec
 from edgepack.errors import BadInput
-from runtimes.tasks.task import Row, Tensors, given
+from runtimes.tasks.task import Asked, Row, Tensors, given
 from runtimes.tasks.text import Texts
 
 _STRIDE, _LONGEST = 128, 15  # tokens that windows share at the most; of an answer, where a request does not say
@@ -23,17 +24,18 @@ class QuestionAnswering:
     def __init__(self, spec: TaskSpec, texts: Texts) -> None:
         self._spec, self._texts = spec.answering or Answering(), texts
 
-    def asks(self, row: Row) -> list[Tensors]:
-        """The tensors of each window."""
-        return [self._texts.tensors_of("context", window) for window in self._windows(row)]
+    def asks(self, row: Row) -> Asked:
+        """The tensors of each window; score, place and words of the answer."""
+        windows = self._windows(row)
+        passes: list[Tensors] = [self._texts.tensors_of("context", window) for window in windows]
+        return Asked(passes, partial(self._answer, row, windows))
 
-    def answer(self, row: Row, found: list[Tensors]) -> dict[str, Any]:
-        """Score, place and words of the answer."""
+    def _answer(self, row: Row, windows: list[Any], found: list[Tensors]) -> dict[str, Any]:
         answers: dict[str, dict[str, Any]] = {}
         count, longest = _number(row, "top_k", 1), _number(row, "max_answer_len", _LONGEST)
         is_aligned = given(row, "align_to_words") is not False
         may_be_none, none_score = bool(given(row, "handle_impossible_answer")), _NO_ANSWER
-        for window, tensors in zip(self._windows(row), found, strict=True):
+        for window, tensors in zip(windows, found, strict=True):
             usable = self._usable(window)
             start, end = (_shares(logits[np.newaxis], usable) for logits in tensors.values())
             none_score = min(none_score, float(start[0, 0] * end[0, 0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from bundle.task import TaskSpec
 from runtimes.tasks.picture import tensor_of
 from runtimes.tasks.scores import ranked, scored
-from runtimes.tasks.task import Row, Tensors, given
+from runtimes.tasks.task import Asked, Row, Tensors, given
 from runtimes.tasks.text import Texts
 
 _PICTURE_LABELS = 5  # where a request does not say how many
@@ -21,12 +22,11 @@ class TextClassification:
     def __init__(self, spec: TaskSpec, texts: Texts) -> None:
         self._spec, self._texts = spec, texts
 
-    def asks(self, row: Row) -> list[Tensors]:
-        """The tensors of the text."""
-        return [self._texts.tensors("inputs", row["inputs"])]
+    def asks(self, row: Row) -> Asked:
+        """The tensors of the text; labels and scores side by side."""
+        return Asked([self._texts.tensors("inputs", row["inputs"])], partial(self._answer, row))
 
-    def answer(self, row: Row, found: list[Tensors]) -> dict[str, Any]:
-        """Labels and scores side by side."""
+    def _answer(self, row: Row, found: list[Tensors]) -> dict[str, Any]:
         (logits,) = found[0].values()
         function = given(row, "function_to_apply")
         scores = scored(logits, self._spec.scores if function is None else str(function).lower())
@@ -44,12 +44,12 @@ class ImageClassification:
         self._spec = spec
         (self._tensor,) = spec.takes
 
-    def asks(self, row: Row) -> list[Tensors]:
-        """The tensor of the picture."""
-        return [{self._tensor: tensor_of(row["inputs"], "inputs", self._spec.picture)}]
+    def asks(self, row: Row) -> Asked:
+        """The tensor of the picture; labels and scores side by side."""
+        tensors = {self._tensor: tensor_of(row["inputs"], "inputs", self._spec.picture)}
+        return Asked([tensors], partial(self._answer, row))
 
-    def answer(self, row: Row, found: list[Tensors]) -> dict[str, Any]:
-        """Labels and scores side by side."""
+    def _answer(self, row: Row, found: list[Tensors]) -> dict[str, Any]:
         (logits,) = found[0].values()
         count = given(row, "top_k")
         count = min(_PICTURE_LABELS if count is None else int(count), len(self._spec.labels))
@@ -62,12 +62,11 @@ class FeatureExtraction:
     def __init__(self, spec: TaskSpec, texts: Texts) -> None:
         self._texts = texts
 
-    def asks(self, row: Row) -> list[Tensors]:
-        """The tensors of the text."""
-        return [self._texts.tensors("inputs", row["inputs"])]
+    def asks(self, row: Row) -> Asked:
+        """The tensors of the text; a list of numbers for each token."""
+        return Asked([self._texts.tensors("inputs", row["inputs"])], self._answer)
 
-    def answer(self, row: Row, found: list[Tensors]) -> dict[str, Any]:
-        """A list of numbers for each token."""
+    def _answer(self, found: list[Tensors]) -> dict[str, Any]:
         (features,) = found[0].values()
         return {"output": features.tolist()}
 

@@ -9,20 +9,25 @@ import numpy as np
 
 from bundle.task import Crop, Normalize, PictureStep, Resize, Scale
 from edgepack.errors import BadInput
-from runtimes.tasks.resample import resized
+from runtimes.tasks.resample import Side, resized
 
 _COLOURS = 3
+MOST_SIDE = 65_535  # pixels, as of a JPEG: each weighs in the resizing
+MOST_PIXELS = 1 << 23  # of a picture on its way to another size, which takes some 30 bytes for each
 _CHANNELS = (1, 3)  # a picture of so many rows is one with its colours first to the original: it cannot tell
 
 
 def tensor_of(value: Any, name: str, steps: Sequence[PictureStep]) -> np.ndarray:
     """A picture, rows of pixels of three numbers, as float32 with the colours first.
 
-    Raises BadInput that names the field for what is no picture.
+    Raises BadInput that names the field for what is no picture, and for one that is too long and narrow.
     """
     pixels = _pixels(value, name)
-    for step in steps:
-        pixels = _STEPS[type(step)](pixels, step)
+    for step, next_step in zip(steps, (*steps[1:], None), strict=False):
+        if isinstance(step, Resize):
+            pixels = _resize(pixels, step, next_step if isinstance(next_step, Crop) else None, name)
+        else:
+            pixels = _STEPS[type(step)](pixels, step)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
 
 
@@ -47,8 +52,20 @@ def _pixels(value: Any, name: str) -> np.ndarray:
     return pixels.astype(np.uint8)
 
 
-def _resize(pixels: np.ndarray, step: Resize) -> np.ndarray:
-    height, width = (step.height, step.width) if step.width else _by_shorter_edge(pixels.shape, step.height)
+def _resize(pixels: np.ndarray, step: Resize, crop: Crop | None, name: str) -> np.ndarray:
+    """In another size, of which only what the next step keeps is made."""
+    sizes = (step.height, step.width) if step.width else _by_shorter_edge(pixels.shape, step.height)
+    kept = (crop.height, crop.width) if crop else (None, None)
+    height, width = Side.of(sizes[0], kept[0]), Side.of(sizes[1], kept[1])
+    old_height, old_width = pixels.shape[:2]
+    # one axis is resized after the other, in an order that depends on the sizes
+    most = max(height.count * width.count, height.count * old_width, old_height * width.count)
+    if most > MOST_PIXELS or max(old_height, old_width) > MOST_SIDE:
+        raise BadInput(
+            f"field '{name}' is a picture of {old_height} x {old_width} pixels, which takes too much memory to resize "
+            f"to {sizes[0]} x {sizes[1]}: give a part of it, or a smaller one",
+            field=name,
+        )
     return resized(pixels, height, width, step.filter, steep_first=step.steep_first)
 
 
@@ -60,16 +77,14 @@ def _by_shorter_edge(shape: tuple[int, ...], size: int) -> tuple[int, int]:
 
 def _crop(pixels: np.ndarray, step: Crop) -> np.ndarray:
     """The middle; where a picture is too small, black stands around it."""
-    height, width = pixels.shape[:2]
-    top, left = (height - step.height) // 2, (width - step.width) // 2
-    if top >= 0 and left >= 0:
-        return pixels[top : top + step.height, left : left + step.width]
-    tall, wide = max(step.height, height), max(step.width, width)
-    above, before = -((height - tall) // 2), -((width - wide) // 2)
-    padded = np.zeros((tall, wide, pixels.shape[2]), pixels.dtype)
-    padded[above : above + height, before : before + width] = pixels
-    top, left = top + above, left + before
-    return padded[max(0, top) : top + step.height, max(0, left) : left + step.width]
+    height, width = Side.of(pixels.shape[0], step.height), Side.of(pixels.shape[1], step.width)
+    kept = pixels[height.first : height.first + height.count, width.first : width.first + width.count]
+    if kept.shape[:2] == (step.height, step.width):
+        return kept
+    above, before = -((height.count - step.height) // 2), -((width.count - step.width) // 2)
+    padded = np.zeros((step.height, step.width, pixels.shape[2]), pixels.dtype)
+    padded[above : above + height.count, before : before + width.count] = kept
+    return padded
 
 
 def _scale(pixels: np.ndarray, step: Scale) -> np.ndarray:
@@ -84,7 +99,6 @@ def _normalize(pixels: np.ndarray, step: Normalize) -> np.ndarray:
 
 
 _STEPS: dict[type, Callable[[np.ndarray, Any], np.ndarray]] = {
-    Resize: _resize,
     Crop: _crop,
     Scale: _scale,
     Normalize: _normalize,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -16,51 +17,67 @@ _BITS = 22
 _HALF, _ONE = 1 << (_BITS - 1), 1 << _BITS
 
 
-def resized(pixels: np.ndarray, height: int, width: int, name: str, *, steep_first: bool = False) -> np.ndarray:
+@dataclass(frozen=True)
+class Side:
+    """One side of a picture in another size: how many pixels it gets, and which of them are made, from `first` on."""
+
+    size: int
+    first: int
+    count: int
+
+    @classmethod
+    def of(cls, size: int, kept: int | None = None) -> Side:
+        """A side of which so many pixels in the middle are kept, as `bundle.task.Crop` keeps them; all where None."""
+        count = size if kept is None else min(size, kept)
+        return cls(size, (size - count) // 2, count)
+
+
+def resized(pixels: np.ndarray, height: Side, width: Side, name: str, *, steep_first: bool = False) -> np.ndarray:
     """A picture (height, width, colours) of uint8 in another size; `steep_first` as in `bundle.task.Resize`."""
     if name == "nearest":
         rows, columns = _nearest(pixels.shape[0], height), _nearest(pixels.shape[1], width)
         found: np.ndarray = pixels[rows][:, columns]
         return found
-    lost_height, lost_width = pixels.shape[0] - height, pixels.shape[1] - width
+    lost_height, lost_width = pixels.shape[0] - height.size, pixels.shape[1] - width.size
     is_height_first = steep_first and lost_height > 0 and lost_height > 2 * lost_width
     for is_height in (is_height_first, not is_height_first):
         pixels = _along(pixels, height, name) if is_height else _across(pixels, width, name)
     return pixels
 
 
-def _across(pixels: np.ndarray, size: int, name: str) -> np.ndarray:
+def _across(pixels: np.ndarray, side: Side, name: str) -> np.ndarray:
     """Resize the second axis."""
-    found: np.ndarray = _along(pixels.transpose(1, 0, 2), size, name).transpose(1, 0, 2)
+    found: np.ndarray = _along(pixels.transpose(1, 0, 2), side, name).transpose(1, 0, 2)
     return found
 
 
-def _along(pixels: np.ndarray, size: int, name: str) -> np.ndarray:
+def _along(pixels: np.ndarray, side: Side, name: str) -> np.ndarray:
     """Resize the first axis."""
-    if size == pixels.shape[0]:
-        return pixels
-    places, weights = _weights(pixels.shape[0], size, name)
+    if side.size == pixels.shape[0]:
+        return pixels[side.first : side.first + side.count]
+    places, weights = _weights(pixels.shape[0], side, name)
     flat = pixels.reshape(pixels.shape[0], -1)
-    sums = np.full((size, flat.shape[1]), _HALF, dtype=np.int32)
+    sums = np.full((side.count, flat.shape[1]), _HALF, dtype=np.int32)
     for place, weight in zip(places, weights, strict=True):
         sums += flat[place] * weight[:, np.newaxis]
-    found: np.ndarray = np.clip(sums >> _BITS, 0, 255).astype(np.uint8)
-    return found.reshape(size, *pixels.shape[1:])
+    sums >>= _BITS
+    found: np.ndarray = np.clip(sums, 0, 255, out=sums).astype(np.uint8)
+    return found.reshape(side.count, *pixels.shape[1:])
 
 
-@lru_cache(maxsize=32)
-def _weights(old: int, new: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=8)  # of four sizes of pictures: those of long sides take megabytes
+def _weights(old: int, side: Side, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Old pixels and their weights, whole numbers of which `_ONE` is 1: a row for each place in the window, in it one
     for each new pixel.
     """
     window, support = _WINDOWS[name]
-    scale = old / new
+    scale = old / side.size
     stretch = max(scale, 1.0)
     reach = support * stretch
     most = math.ceil(reach) * 2 + 1
-    places, weights = np.zeros((new, most), dtype=np.intp), np.zeros((new, most), dtype=np.int32)
-    for at in range(new):
-        centre = (at + 0.5) * scale
+    places, weights = np.zeros((side.count, most), dtype=np.intp), np.zeros((side.count, most), dtype=np.int32)
+    for at in range(side.count):
+        centre = (side.first + at + 0.5) * scale
         first, last = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), old)
         seen = [window((place - centre + 0.5) * (1.0 / stretch)) for place in range(first, last)]
         places[at, : last - first] = range(first, last)
@@ -83,14 +100,12 @@ def _added(values: list[float]) -> float:
     return total
 
 
-def _nearest(old: int, new: int) -> np.ndarray:
-    """The old pixel under the middle of each new one."""
-    scale = old / new
-    places, at = [], 0.5 * scale
-    for _ in range(new):
-        places.append(min(int(at), old - 1))
-        at += scale
-    return np.array(places)
+def _nearest(old: int, side: Side) -> np.ndarray:
+    """The old pixel under the middle of each new one; the places are added up one after another, as C does it."""
+    steps = np.full(side.first + side.count, old / side.size)
+    steps[0] *= 0.5
+    places: np.ndarray = np.minimum(np.add.accumulate(steps)[side.first :].astype(np.intp), old - 1)
+    return places
 
 
 def _box(x: float) -> float:

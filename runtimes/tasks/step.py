@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from edgepack.errors import RuntimeFailed
 from runtimes.tasks.answering import QuestionAnswering
 from runtimes.tasks.classes import FeatureExtraction, ImageClassification, TextClassification
 from runtimes.tasks.network import Network
-from runtimes.tasks.task import Task
+from runtimes.tasks.task import Asked, Row, Task
 from runtimes.tasks.text import Texts
 from runtimes.tasks.zero_shot import ZeroShotClassification
+
+MOST_PASSES = 64  # forward passes whose tensors are held at once, where a row alone does not ask for more
 
 _OF_TEXT: dict[str, Callable[[TaskSpec, Texts], Task]] = {
     "text-classification": TextClassification,
@@ -54,14 +56,27 @@ class TaskRuntime:
 
     def infer(self, arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
         """Run the task over all rows; see `Runtime.infer`. No answer depends on the rows beside it."""
-        given = [{name: _plain(arrays[name][row]) for name in self._input.names} for row in range(rows)]
-        asked = [self._task.asks(row) for row in given]
-        found = iter(self._network.run([tensors for each in asked for tensors in each]))
-        answers = [self._task.answer(row, [next(found) for _ in each]) for row, each in zip(given, asked, strict=True)]
+        given = ({name: _plain(arrays[name][row]) for name in self._input.names} for row in range(rows))
+        answers = [answer for some in self._groups(given) for answer in self._answered(some)]
         return {
             field.name: column_from_values(field, [answer[field.name] for answer in answers], json=False)
             for field in self._output
         }
+
+    def _groups(self, rows: Iterator[Row]) -> Iterator[list[Asked]]:
+        """What rows ask, of as many at a time as their tensors are borne."""
+        group: list[Asked] = []
+        for row in rows:
+            group.append(self._task.asks(row))
+            if sum(len(each.passes) for each in group) >= MOST_PASSES:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _answered(self, asked: list[Asked]) -> list[dict[str, Any]]:
+        found = iter(self._network.run([tensors for each in asked for tensors in each.passes]))
+        return [each.answer([next(found) for _ in each.passes]) for each in asked]
 
     def close(self) -> None:
         """Let go of the network."""

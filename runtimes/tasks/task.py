@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,14 +11,20 @@ Row = Mapping[str, Any]
 Tensors = Mapping[str, np.ndarray]
 
 
+class Asked(NamedTuple):
+    """What a row asks of the network: the tensors of each forward pass, and what makes the row's answer by field of
+    what the network gave for each.
+    """
+
+    passes: list[Tensors]
+    answer: Callable[[list[Tensors]], dict[str, Any]]
+
+
 class Task(Protocol):
     """A task of a pipeline. Rows hold plain values by field."""
 
-    def asks(self, row: Row) -> list[Tensors]:
-        """The tensors of each forward pass that a row needs. Raises BadInput that names the field at fault."""
-
-    def answer(self, row: Row, found: list[Tensors]) -> dict[str, Any]:
-        """The row's answer by field, of what the network gave for each pass."""
+    def asks(self, row: Row) -> Asked:
+        """What a row asks. Raises BadInput that names the field at fault."""
 
 
 def given(row: Row, name: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.losses import compare_lossy, losses
+from bundle.losses import compare_lossy, losses, told
 from bundle.pipeline import PipelineSpec
 from columns import Columns
 from columns.json_value import JSON_VALUE
@@ -54,9 +54,54 @@ def test_labels_that_differ_are_counted_and_so_are_largest_numbers_elsewhere() -
     assert (found.label_flips, found.argmax_flips) == (0, 1)
 
 
-def test_a_number_that_is_finite_on_one_side_alone_is_a_label_that_flipped() -> None:
-    found = loss("float64", [1.0, np.nan, 3.0], [np.nan, np.nan, 3.0])
-    assert (found.label_flips, found.worst_row, found.of_range) == (1, 0, 0.0)
+@pytest.mark.parametrize("type_", ["float64", "list<float64>"])
+def test_a_number_that_is_finite_on_one_side_alone_is_within_no_tolerance(type_: str) -> None:
+    expected, actual = [1.0, np.nan, 3.0], [np.nan, np.nan, 3.0]
+    found = loss(
+        type_, *([[[each] for each in side] for side in (expected, actual)] if "<" in type_ else [expected, actual])
+    )
+    assert (found.not_finite, found.label_flips, found.worst_row, found.of_range) == (1, 0, 0, 0.0)
+    assert not found.is_within(0.5, spare=1)
+    assert told(found) == "row 0, 0 of the range, 1 of 3 numbers are finite on one side alone"
+
+
+@pytest.mark.parametrize(
+    ("type_", "expected", "actual"),
+    [
+        ("float32", [0.5], [np.nan]),
+        ("float32", [0.5] * 100, [np.inf, *[0.5] * 99]),
+        ("string", ["ok"], ["fire"]),
+        ("string", ["ok", "bad"], ["ok", "ok"]),
+        ("int64", [*range(24)], [1, *range(1, 24)]),
+    ],
+    ids=["no number", "infinite", "one row", "two", "fewer than a share"],
+)
+def test_on_a_device_no_answer_of_few_may_be_another(type_: str, expected: Any, actual: Any) -> None:
+    assert not compare_lossy(columns(type_, expected), columns(type_, actual), 0.04).passed
+
+
+@pytest.mark.parametrize(
+    ("scores", "passes"),
+    [([[1.0, 0.0], [0.53, 0.47]], True), ([[1.0, 0.0], [0.6, 0.4]], False), ([[0.5, 0.5], [1.0, 0.0]], False)],
+    ids=["a draw", "none", "a draw in another row"],
+)
+@pytest.mark.parametrize("type_", ["list<float32>[2]", "list<float64>"])
+def test_of_few_labels_one_may_flip_where_its_scores_draw(scores: Any, passes: bool, type_: str) -> None:
+    schema = Schema.parse({"kind": "int64", "scores": type_})
+    both = columns(type_, scores).arrays["y"]
+    expected, actual = (Columns.of(schema, {"kind": np.array(kinds), "scores": both}) for kinds in ([0, 0], [0, 1]))
+    found = compare_lossy(expected, actual, 0.04)
+    assert found.passed is passes
+    both_flip = Columns.of(schema, {"kind": np.array([1, 1]), "scores": both})
+    assert not compare_lossy(expected, both_flip, 0.04).passed
+
+
+def test_scores_in_a_json_value_may_draw_too() -> None:
+    expected, actual = (
+        Columns.of(JSON_VALUE, {"json": np.array([f'{{"scores": [0.5, 0.5, 0.0], "kind": {kind}}}'], dtype=object)})
+        for kind in (0, 1)
+    )
+    assert compare_lossy(expected, actual, 0.04).passed
 
 
 def test_lists_of_any_length_are_measured_by_what_is_in_them() -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,11 +21,16 @@ import pytest
 from edgepack.errors import BadInput, Unreachable
 from packager import Checklist, Project
 from packager.dialects import cortex_stores
+from packager.dialects.cortex_disk import Disk
 from packager.inspect import inspect_step
 from packager.live import live_source
 from tests.clients.environments import client_python
+from tests.edge_agent.test_live_models import proven
+from tests.frameworks.test_cortex import numpy_only
+from tests.frameworks.test_cortex_disk import Few
 from tests.packager.dialects.test_cortex import API, api
 
+__all__ = ["numpy_only"]  # a fixture
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 BUCKET = "models"
 SIGNED = {"Authorization": "AWS key:signature"}  # who asks is not looked at; that somebody does, is
@@ -142,6 +148,49 @@ def test_a_changed_object_is_seen_and_fetched_anew(store: Any, tmp_path: Path) -
     put(store, {"factors/a/1/factor.json": "7"})
     after, second = live.look().marks, inspected(source, tmp_path / "cache")
     assert after != before and second.digest != first.digest
+
+
+def test_objects_that_have_no_room_on_the_disk_are_not_fetched_and_those_that_leave_are_deleted(
+    store: Any, tmp_path: Path
+) -> None:
+    put(store, {f"factors/{name}/factor.json": str(number) for number, name in enumerate("abcd")})
+    put(store, {"factors/README.md": "of no model"})
+    opened = Project.open(project(tmp_path / "project", "dir: s3://models/factors/\n      disk_cache_size: 2"))
+    disk = Disk(tmp_path / "objects")
+    step = replace(opened.steps[0], disk=disk)
+
+    def fetched(asked: tuple[str, str] | None) -> list[str]:
+        disk.asked = asked
+        made = inspect_step(step, opened.root, Checklist(), tmp_path / "cache")
+        told = made.options["models"]
+        assert sorted(told) == ["a", "b", "c", "d"]
+        there = [name for name in told if "path" in told[name]["1"]]
+        assert [name for name in "abcd" if any(f"/{name}/factor.json" in path for path in made.files)] == there
+        assert len(list(disk.folder.rglob("factor.json"))) == 2
+        assert all(file.is_file() for file in made.files.values())
+        return there
+
+    assert fetched(None) == ["a", "b"]
+    assert fetched(("d", "1")) == ["a", "d"]
+    assert fetched(None) == ["a", "d"]
+
+
+def test_models_that_are_not_on_the_disk_come_from_the_store_while_it_answers(
+    store: Any, tmp_path: Path, numpy_only: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, {f"factors/{name}/factor.json": str(number) for number, name in enumerate("abcd")})
+    source = project(tmp_path / "project", "dir: s3://models/factors/\n      disk_cache_size: 2")
+    monkeypatch.setattr("edge_agent.server._PARTING_S", 0.0)  # nobody sends while these servers end
+    with contextlib.ExitStack() as stack:
+        served = Few(source, proven(tmp_path, numpy_only), stack)
+        assert [served.said(f"model={name}") for name in "abcd"] == [1, 2, 3, 4]
+        assert served.on_disk == [["c", "d"]]
+        assert sorted(path.parent.name for path in (tmp_path / "work").rglob("factor.json")) == ["c", "d"]
+        assert not list((tmp_path / "cache").rglob("factor.json"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        code, said = served.said("model=a")
+        assert code == 503 and "model 'a', version 1, does not come: 's3://models/factors/' does not answer" in said
+        assert [served.said(f"model={name}") for name in "cd"] == [3, 4]
 
 
 def test_what_a_store_refuses_is_one_line(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,10 @@ import time
 import pytest
 
 from arch.target import Target, host_target
-from bundle.bundle import bundles
+from bundle.bundle import bundles, pack
 from bundle.golden import Comparison
+from bundle.model_folders import BASE
+from bundle.pipeline import PipelineSpec, WorkerSpec
 from bundle.store import faults
 from edge_agent.activate import ATTEMPTS, Activator, WrongAnswers
 from edge_agent.imports import fitting_bundles, import_layout
@@ -22,6 +24,7 @@ from fleet.messages import Assignment
 from oci.layout import write_layout
 from runtimes.trial import run_trial
 from tests.edge_agent.real_hub import assigned, make_bundle
+from tests.runtimes.models import GOLDEN, linear, step
 
 
 class Stage:
@@ -145,6 +148,18 @@ def test_a_damaged_bundle_folder_gives_way_to_the_previous_one_with_the_reason(a
     assert assigned(two).manifest not in again.staged()
 
 
+def test_what_a_budget_lets_go_of_is_not_missed_at_the_next_start(activator, folders, state, one, two, caplog):
+    put(activator, one)
+    put(activator, two)
+    activator.discard(assigned(one).manifest)
+    assert state.installed() == {"demo": Installed(assigned(two))}
+    activator.discard(assigned(two).manifest)
+    assert (state.installed(), activator.staged()) == ({}, frozenset())
+    stage = Stage()
+    assert Activator(folders, state, stage, passed).restore() == {}
+    assert (stage.now, caplog.records) == ({}, [])
+
+
 def test_a_folder_damaged_before_its_activation_is_not_activated(activator, folders, stage, one):
     activator.unpack(bundles(one)[0])
     damage(folders, assigned(one))
@@ -173,6 +188,28 @@ def test_what_nothing_names_is_deleted_and_what_is_wanted_stays(activator, folde
     assert list(folders.bundles.iterdir()) == list(folders.blobs.iterdir()) == []
 
 
+def test_what_an_active_bundle_was_made_of_on_this_device_stays_with_it(activator, folders, one, tmp_path):
+    """Two changes of its models later neither active nor previous is the bundle that was installed."""
+
+    def with_other_models(number):
+        worker = WorkerSpec("cortex", "3.11", options={BASE: assigned(one).manifest, "number": number})
+        model = tmp_path / "predictor.py"
+        model.write_bytes(b"")
+        spec = PipelineSpec("demo", [step(model=model.name, framework="cortex", runtime="python", worker=worker)])
+        return pack(spec, {model.name: model}, GOLDEN, [host_target()])
+
+    put(activator, one)
+    changed = [with_other_models(number) for number in range(3)]
+    for index in changed:
+        put(activator, index)
+    activator.collect()
+    assert activator.staged() == {assigned(index).manifest for index in (one, *changed[1:])}
+    folders.bundle(assigned(changed[2]).manifest).joinpath("pipeline.json").unlink()
+    assert "is damaged on this disk" in activator.restore()["demo"]
+    activator.collect()
+    assert activator.staged() == {assigned(index).manifest for index in (one, changed[1])}
+
+
 def test_a_layout_folder_is_active_until_the_first_assignment(activator, state, stage, one, two, tmp_path):
     baked, newer = tmp_path / "baked", tmp_path / "newer"
     write_layout(one, baked)
@@ -187,13 +224,8 @@ def test_a_layout_folder_is_active_until_the_first_assignment(activator, state, 
 
 
 def test_a_layout_may_lack_the_blobs_of_other_targets_and_damage_is_refused(one, two, tmp_path):
-    from bundle.bundle import pack
-    from tests.runtimes.models import GOLDEN, linear, step
-
     model = tmp_path / "m.onnx"
     model.write_bytes(linear())
-    from bundle.pipeline import PipelineSpec
-
     both = pack(PipelineSpec("demo", [step()]), {"linear.onnx": model}, GOLDEN, [Target("x86"), Target("arm")])
     folder = tmp_path / "both"
     layout = write_layout(both, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 
@@ -15,7 +16,7 @@ from edge_agent.doors.seam import Call
 from edge_agent.enrol import enrol
 from edge_agent.folders import Folders
 from edge_agent.inference import RECORDS, decode, infer
-from edge_agent.state import State
+from edge_agent.state import LIVE_NOTE, State
 from edge_agent.status import read_status
 from edgepack.errors import BadInput, NotTrusted, RuntimeFailed
 from fleet.messages import Assignment
@@ -333,3 +334,43 @@ def test_a_second_agent_on_the_same_folder_is_told_who_has_it(tmp_path):
 def test_a_hub_url_without_tls_is_refused_at_the_start(tmp_path):
     with pytest.raises(BadInput, match="no TLS"), running(tmp_path / "data", hub="http://10.0.0.1", token="x"):
         pass
+
+
+def test_a_folder_of_models_that_is_looked_at_once_is_not_followed(tmp_path):
+    (tmp_path / "models").mkdir()
+    with running(tmp_path / "data", models=tmp_path / "models", models_s=0) as agent:
+        loop = agent._live.loop
+        assert not loop._thread.is_alive()
+        assert loop.join(0), "nothing to wait for"
+
+
+def test_what_an_earlier_process_was_told_of_models_is_not_told_of_this_one(tmp_path):
+    with Agent.open(Config(data=tmp_path / "data")) as agent:
+        agent.state.beat(**{f"{LIVE_NOTE}line": "it was broken"})
+    assert read_status(tmp_path / "data").models == {"line": "it was broken"}
+    with running(tmp_path / "data"):
+        assert read_status(tmp_path / "data").models == {}
+
+
+def test_loops_that_are_at_work_end_in_one_time_together(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    now, told = [0.0], []
+
+    class Busy:
+        """A loop that is still at work after whatever time it is given."""
+
+        def stop(self):
+            told.append("stop")
+
+        def join(self, timeout_s):
+            told.append("join")
+            now[0] += timeout_s
+
+    with running(tmp_path / "data", models=tmp_path / "models", stop_s=5.0) as agent:
+        agent.stop()
+        with monkeypatch.context() as patched:
+            for owner, name in ((agent, "_check_in"), (agent, "_sync"), (agent._live, "loop")):
+                patched.setattr(owner, name, Busy())
+            patched.setattr(time, "monotonic", lambda: now[0])
+            agent.stop()
+    assert (told, now) == (["stop"] * 3 + ["join"] * 3, [5.0])

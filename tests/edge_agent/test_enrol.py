@@ -15,6 +15,7 @@ from edge_agent.state import State
 from edgepack.errors import BadInput, NotTrusted, Unreachable
 from fleet.credentials import hash_secret
 from fleet.messages import Assignment
+from tests.fakes.dripping import ANSWERS, dripping
 from tests.fakes.hub import LyingHub
 
 
@@ -191,6 +192,15 @@ def test_an_overloaded_hub_says_when_to_come_back():
     with pytest.raises(Unreachable, match="503") as error:
         ask(503, b"busy", Retry_After="7")
     assert error.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_that_drips_is_given_up(answer):
+    with dripping(ANSWERS[answer]) as host:
+        client = HttpHub(f"http://{host}", device="dev_1", bearer="dev_1.x", answer_s=0.1)
+        with pytest.raises(Unreachable, match="did not answer: "):
+            client.assignment(None)
+        client.close()
 
 
 def test_a_redirect_is_not_followed():

@@ -1,27 +1,30 @@
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
 
 from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.serving import NotReady, NotServed, Serving
+from edge_agent.serving import NotReady, NotServed, Resting, Serving
 
 
 class Closing:
     """A pipeline that only remembers how often it was closed."""
 
-    spec = SimpleNamespace(number=None, steps=[SimpleNamespace(worker=None)])
-
-    def __init__(self) -> None:
+    def __init__(self, worker=None) -> None:
+        self.spec = SimpleNamespace(number=None, steps=[SimpleNamespace(worker=worker)])
         self.closed = 0
 
     def close(self) -> None:
         self.closed += 1
 
 
-def active(name="demo", refuses=None):
-    return ActivePipeline(name, "v", f"sha256:{name}", Closing(), SimpleNamespace(refuses=refuses), "line-4")
+def active(name="demo", refuses=None, models=None):
+    """A pipeline; with `models` a predictor of these."""
+    options = {"models": {each: {"1": {}} for each in models or ()}}
+    loaded = Closing(SimpleNamespace(kind="cortex", options=options) if models else None)
+    return ActivePipeline(name, "v", f"sha256:{name}", loaded, SimpleNamespace(refuses=refuses), "line-4")
 
 
 @pytest.fixture
@@ -39,6 +42,15 @@ def test_a_lease_keeps_the_old_version_open_until_it_ends(serving):
         with serving.lease("demo") as other:
             assert other is new
     assert (old.loaded.closed, new.loaded.closed) == (1, 0)
+
+
+def test_what_still_answers_is_known_until_its_last_lease_ends(serving):
+    old = active()
+    serving.switch("demo", old)
+    with serving.lease("demo"):
+        serving.switch("demo", active(refuses="the same name"))
+        assert serving.leaving == {old.manifest}
+    assert serving.leaving == frozenset()
 
 
 def test_a_version_without_requests_is_closed_at_once_and_once(serving):
@@ -105,3 +117,31 @@ def test_close_closes_all(serving):
     serving.switch("two", two)
     serving.close()
     assert (one.loaded.closed, two.loaded.closed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("api", None), ("a", None), ("a", "1"), ("a", "latest"), (None, None), (None, "latest")]
+)
+def test_a_predictor_that_rests_is_woken_by_all_its_names(serving, name, version):
+    program = active("api", models=("a", "b"))
+    serving.switch("api", program)
+    serving.rest("api", "")
+    serving.wake = lambda key, by: serving.switch(key[0], program)
+    assert serving.is_one_program
+    with serving.lease(name, version, wake_by=math.inf) as leased:
+        assert leased is program
+
+
+def test_what_rests_is_woken_by_no_name_that_others_have(serving):
+    serving.switch("api", active("api", models=("a",)))
+    serving.rest("api", "")
+    serving.switch("a", active("a"))
+    with serving.lease("a") as leased:
+        assert leased.name == "a"
+    serving.switch("other", active("other", models=("b",)))
+    assert not serving.is_one_program
+    with pytest.raises(Resting, match="model 'api' rests"):
+        serving.unload("api")
+    for name in ("c", None):
+        with pytest.raises(NotServed, match="'a', 'api', 'other'"), serving.lease(name, wake_by=math.inf):
+            pass

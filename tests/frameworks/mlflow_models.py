@@ -17,6 +17,7 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_T
 import mlflow
 import numpy as np
 import pandas as pd
+import xgboost
 from lightgbm import LGBMClassifier, LGBMRegressor
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -77,6 +78,16 @@ def xgboost_classifier(place: str) -> Saved:
 def xgboost_booster(place: str) -> Saved:
     model = train({"objective": "multi:softprob", "num_class": 3, "max_depth": 3}, DMatrix(X, Y), 4)
     mlflow.xgboost.save_model(model, place, signature=infer_signature(X, model.predict(DMatrix(X))), **GIVEN)
+    return ASKED, {}
+
+
+def xgboost_margin(place: str) -> Saved:
+    """A parameter that turns the answer into another, unless a request says it."""
+    model = train({"objective": "binary:logistic", "max_depth": 2}, DMatrix(X, Y > 0), 3)
+    margins = model.predict(DMatrix(X), output_margin=True)
+    signature = infer_signature(X, margins, {"output_margin": True})
+    given = {"pip_requirements": [*GIVEN["pip_requirements"], f"xgboost-cpu=={xgboost.__version__}"]}
+    mlflow.xgboost.save_model(model, place, signature=signature, **given)
     return ASKED, {}
 
 
@@ -147,13 +158,16 @@ class Doubled(mlflow.pyfunc.PythonModel):
 def python_tensor(place: str) -> Saved:
     asked = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     signature = infer_signature(asked, asked.sum(axis=2))
-    mlflow.pyfunc.save_model(place, python_model=Doubled(), signature=signature, **GIVEN)
+    bounds = Path(place).with_suffix(".bounds")
+    bounds.write_text("cloudpickle<3.1.2\n")
+    given = {"pip_requirements": [*GIVEN["pip_requirements"], f"-c {bounds}"]}
+    mlflow.pyfunc.save_model(place, python_model=Doubled(), signature=signature, **given)
     return asked, {}
 
 
 MODELS: tuple[Callable[[str], Saved], ...] = (
     sklearn_skops, sklearn_pickle, sklearn_proba, sklearn_own_code, xgboost_classifier, xgboost_booster,
-    lightgbm_classifier, lightgbm_booster, onnx, python_model, python_tensor,
+    xgboost_margin, lightgbm_classifier, lightgbm_booster, onnx, python_model, python_tensor,
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ["KERAS_BACKEND"] = "torch"
 
@@ -48,6 +48,27 @@ class Named(Two):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         total = self.left(x) + self.right(y)
         return {"score": total, "label": total.argmax(1)}
+
+
+class Change(NamedTuple):
+    """Named answers of one type."""
+
+    difference: torch.Tensor
+    product: torch.Tensor
+
+
+class Minus(nn.Module):
+    """Two inputs and two outputs of one type, where it shows which is which."""
+
+    def forward(self, b: torch.Tensor, a: torch.Tensor) -> Change:
+        return Change(b - a, 2 * b * a)
+
+
+class Less(Minus):
+    """The same with an answer that has keys."""
+
+    def forward(self, b: torch.Tensor, a: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        return {"product": 2 * b * a, "difference": b - a}
 
 
 class Halves(nn.Module):
@@ -121,6 +142,14 @@ def traced_pt(path: Path) -> None:
 def told_pt(path: Path) -> None:
     example = torch.zeros(2, 4), torch.zeros(2, 2)
     torch.jit.save(torch.jit.trace(Named().eval(), example, strict=False), path)
+
+
+def minus_pt(path: Path) -> None:
+    save(Minus(), path)
+
+
+def less_pt(path: Path) -> None:
+    save(Less(), path)
 
 
 def halves_pt(path: Path) -> None:
@@ -205,6 +234,27 @@ def order_keras(path: Path) -> None:
     keras.Model({"z": z, "b": b}, outputs).save(path)
 
 
+def minus(*more: Any) -> Any:
+    """Two inputs and two outputs of one type, in lists; the inputs may go through another layer."""
+    given = [keras.Input((2,), name=name) for name in ("b", "a")]
+    b, a = (layer(each) for layer, each in zip(more, given, strict=True)) if more else given
+    difference, twice = keras.layers.Subtract(name="difference")([b, a]), keras.layers.Add()([b, b])
+    return keras.Model(given, [difference, keras.layers.Multiply(name="product")([twice, a])])
+
+
+def minus_keras(path: Path) -> None:
+    minus().save(path)
+
+
+def minus_h5(path: Path) -> None:
+    minus().save(path)
+
+
+def less_keras(path: Path) -> None:
+    """The same with Python code."""
+    minus(keras.layers.Lambda(lambda x: x * 1), keras.layers.Lambda(lambda x: x * 1)).save(path)
+
+
 def code_keras(path: Path) -> None:
     given = keras.Input((4,))
     outputs = {"y": keras.layers.Lambda(lambda x: x * 2 + 1)(given), "a": keras.layers.Lambda(lambda x: x - 1)(given)}
@@ -237,12 +287,15 @@ def own_keras(path: Path) -> None:
 
 
 LINE, PAIR = {"x": normal(4)}, {"left": normal(4), "right": normal(2)}
+B_A = {"b": normal(2), "a": whole(2, below=9, dtype="float32")}
 # network → the rows that it is asked, by field, and the names of its answers; a dict's are its keys
 ROWS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "mlp.pt": ({"input": normal(4)}, ("output",)),
     "cnn.pth": ({"image": normal(1, 8, 8)}, ("output",)),
     "two.pt": (PAIR, ("output_1", "output_2")),
     "traced.pt": (PAIR, ("output_1", "output_2")),
+    "minus.pt": (B_A, ("difference", "product")),
+    "less.pt": (B_A, ()),
     "halves.pt": (LINE, ("output_1", "output_2", "output_3")),
     "sequence.pt": ({"steps": normal(6, 3)}, ("output",)),
     "words.pt": ({"ids": whole(5, below=5)}, ("output",)),
@@ -258,6 +311,9 @@ ROWS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "pair.keras": ({"input": normal(4)}, ("output_1", "output_2")),
     "fixed.keras": ({"input": normal(4, rows=7)}, ("output",)),
     "order.keras": ({"input_1": normal(2), "input_2": whole(2, below=9, dtype="float32")}, ()),
+    "minus.keras": (B_A, ("difference", "product")),
+    "minus.h5": (B_A, ("difference", "product")),
+    "less.keras": (B_A, ("difference", "product")),
     "code.keras": ({"input": normal(4)}, ()),
 }
 

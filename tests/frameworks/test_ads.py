@@ -213,14 +213,17 @@ made = {"keras": (TensorFlowModel(tf.keras.Sequential([tf.keras.Input((6, 6)), *
 }  # fmt: skip
 PREPARE = """
 import json, sys
+from edgepack._ads_verify import payload_of
 from edgepack.ads import *
 {train}
 said = {{}}
 for name, (model, x, y) in made.items():
     model.prepare("generalml_p311_cpu_v1", use_case_type=UseCaseType.OTHER, X_sample=x, y_sample=y)
     failed = [test for test, each in model.introspect().items() if not each["success"]]
-    payload = json.loads(model._payload(x[:6]))
-    verified = model.verify(x[:6]) if name in ("forest", "booster", "net", "keras") else None
+    sent = x[:6].astype("float64") if model._takes_tensors else x[:6]
+    payload = json.loads(payload_of(sent, tensors=model._takes_tensors)[0])
+    asked = x[:6].tolist() if name == "net" else x[:6]  # whose numbers are of another dtype than the net's
+    verified = model.verify(asked) if name in ("forest", "booster", "net", "keras") else None
     said[name] = [verified, failed, model.metadata["taxonomy"], payload, model._answers(x[:6])]
     assert not {{"arch", "columns", "packager", "click"}} & set(sys.modules)
 print(json.dumps(said, default=str))
@@ -256,6 +259,43 @@ def test_what_prepare_writes_is_served_natively_and_answers_as_score_py_and_as_t
         assert checked.returncode == 0, checked.stderr
         (step,) = json.loads(checked.stdout)["steps"]
         assert (step["framework"], step["runtime"], step["reason"]) == ("ads", "onnx", None), name
+
+
+EDITED = """
+import json
+import lightgbm, numpy as np
+from edgepack.ads import LightGBMModel
+
+rows = np.arange(40.0).reshape(20, 2)
+fitted = lightgbm.LGBMRegressor(n_estimators=3, min_child_samples=1, verbose=-1).fit(rows, rows[:, 0] ** 3)
+model = LightGBMModel(fitted, "capped")
+model.prepare(X_sample=rows)
+score = model.artifact_dir / "score.py"
+plain = "return yhat.tolist()"
+assert plain in score.read_text()
+score.write_text(score.read_text().replace(plain, "yhat[yhat > 9000] = 9000\\n    return yhat.tolist()"))
+print(json.dumps(model._answers(rows)))
+"""
+
+
+def test_a_score_py_that_was_edited_to_decide_by_its_answers_runs_itself_with_all_that_it_needs(
+    classic: Environment, tmp_path: Path
+) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [classic.python, "-c", EDITED], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    plain = json.loads(done.stdout.splitlines()[-1])
+    assert max(plain) > 9000
+    with serving(tmp_path / "capped", "--data", tmp_path / "data") as url:
+        rows = np.arange(40.0).reshape(20, 2)
+        status, said = post(f"{url}/predict", rows.tolist())
+        assert status == 200 and close(json.loads(said)["prediction"], [min(each, 9000) for each in plain])
+        assert close(
+            [row["prediction"] for row in infer(url, [{"0": a, "1": b} for a, b in rows])],
+            json.loads(said)["prediction"],
+        )
 
 
 def close(found: list[Any], expected: list[Any]) -> bool:

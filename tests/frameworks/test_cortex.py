@@ -36,7 +36,7 @@ from runtimes.trial import run_trial
 from tests.commands.test_serve import Serve
 from tests.edge_agent.real_hub import enrolled_folder, running_hub
 from tests.edge_agent.served import until
-from tests.edge_agent.test_live_models import ONES, Clients, Live
+from tests.edge_agent.test_live_models import ONES, Clients, Live, proven
 from tests.guides import ROOT, Reader
 from tests.packager.dialects.test_cortex import API as FACTORS
 from tests.packager.dialects.test_cortex import PYTHON, api, ask, files_of, packaged
@@ -133,6 +133,16 @@ def test_a_savedmodel_that_cannot_be_converted_runs_in_tensorflow(answering: Any
     assert asked({"t": ["a", "four"]}, "model=words")["answer"] == {"n": [1, 4]}, "no model of ours takes text"
 
 
+def test_a_savedmodel_that_no_tensorflow_loads_is_refused_before_anything_is_installed(
+    saved: Path, tmp_path: Path, cache: Path
+) -> None:
+    source = project(tmp_path / "project", "tensorflow", "TensorFlow", {"x": [[1, 2, 3]]})
+    shutil.copytree(saved / "line", source / "models/line/7")
+    os.truncate(source / "models/line/7/saved_model.pb", 100)
+    with pytest.raises(BadInput, match=r"^model 'line', version 7: it does not load in TensorFlow \S+: Cannot parse"):
+        package(Project.open(source), [host_target()], cache=cache, here=True)
+
+
 @pytest.fixture
 def numpy_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels with numpy alone, which is unpacked already at packaging and on the device; no index."""
@@ -150,7 +160,7 @@ def test_a_program_gets_its_models_anew_under_load(tmp_path: Path, numpy_only: P
     """All in one bundle: a changed model is a new version of the whole, and the old one goes on where it is broken."""
     source = api(tmp_path / "project")
     with ExitStack() as stack:
-        served = Live(tmp_path, source, stack, numpy_only)
+        served = Live(source, proven(tmp_path, numpy_only), stack)
         url = f"{served.server.url}/predict"
 
         def asked(query: str) -> Any:
@@ -302,6 +312,10 @@ def test_the_command_follows_a_folder_of_models(tmp_path: Path) -> None:
     flags = ["--reload-s", "0.3", "--cache-size", "1", "--port", "0", "--data", tmp_path / "data"]
     serve = Serve(tmp_path / "models", *flags, EDGEPACK_CACHE=str(tmp_path / "cache"))
     try:
+        assert any(
+            line in serve.lines for line in (f"resting until they are asked for (--cache-size): {n}" for n in "ab")
+        )
+        assert "/pipelines/" in serve.try_lines[0], "one is in memory, and not the only one"
         for name in ("a", "b", "a"):
             answer = requests.post(f"{serve.url}/predict?model={name}", json=ONES, timeout=60)
             assert answer.json() == {"prediction": {"y": [[6.0]]}}

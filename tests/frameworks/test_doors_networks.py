@@ -37,6 +37,17 @@ TENSORS = ("infer", "arrow file", "oip", "oip raw")
 VALUES = ("infer", "arrow file", "predict")  # of texts, and lists of any length
 LEVELS = {"int8.tflite": 1}  # kernels of two releases may round to neighbours
 
+
+def outputs(**types: str) -> str:
+    return fields(**types).replace("[steps.input]", "\n[steps.output]")
+
+
+# inputs and outputs of one type, under the model's own names in another order than its own
+SWAPPED = fields(a="list<float32>[2]", b="list<float32>[2]") + outputs(
+    product="list<float32>[2]", difference="list<float32>[2]"
+)
+MINUS = ("minus.pt", "minus.keras", "minus.h5", "less.pt", "less.keras")
+
 # network, and what is special about it → lines of the step: its schema, where the file does not carry one
 SCHEMAS = {
     **{name: toml for name, (toml, _, _) in test_networks.NATIVE.items()},
@@ -45,9 +56,13 @@ SCHEMAS = {
     "traced.pt": LEFT_RIGHT,
     "told.pt": LEFT_RIGHT,
     "halves.pt": fields(x="list<float32>[4]"),
+    **dict.fromkeys(MINUS, SWAPPED),
     "pair.keras": "",
     "fixed.keras": "",
     "order.keras": "",
+    "order.keras named": outputs(a="list<float32>[2]", y="list<float32>[2]"),
+    "code.keras named": outputs(a="list<float32>[4]", y="list<float32>[4]"),
+    "named.pt named": LEFT_RIGHT + outputs(label="int64", score="list<float32>[3]"),
 }
 WORKERS = {
     "named.pt": "its answer is a dict",
@@ -55,9 +70,17 @@ WORKERS = {
     "wide.pt": "field 'x' is float64",
     "steps.keras": "answers rows of length 11 differently",
     "code.keras": "Lambda layer",
+    "less.pt": "its answer is a dict",
+    "less.keras": "Lambda layer",
     "gamma": "Lgamma",
 }
-TENSORFLOW = ("pictures.keras", "pictures.h5", "line", "two", "fixed", "gamma", "exported")
+TENSORFLOW = {
+    **dict.fromkeys(("pictures.keras", "pictures.h5", "line", "two", "fixed", "gamma", "exported"), ""),
+    "line named": outputs(scores="list<float32>[2]", kind="int64"),
+    "two named": fields(b="list<float32>[4]", a="int64"),
+    "gamma named": fields(b="list<float32>[3]", a="list<float32>[3]")
+    + outputs(whole="list<float32>[3]", above="int64"),
+}
 ZIPPED = {"two": "", "exported": "model"}  # SavedModel → the folder at the top of its zip
 TFLITE = ("float.tflite", "dynamic.tflite", "int8.tflite", "several.tflite")
 
@@ -105,28 +128,36 @@ def test_a_network_answers_like_its_library_through_every_door(
 ) -> None:
     model = networks / name.partition(" ")[0]
     found = bundled(name, lambda folder: project(model, folder, SCHEMAS[name]))
-    assert found.step.runtime == ("python" if name in WORKERS else "onnx"), found.step.reason
-    assert WORKERS.get(name, "") in (found.step.reason or "")
+    why = WORKERS.get(name.removesuffix(" named"))
+    assert found.step.runtime == ("python" if why else "onnx"), found.step.reason
+    assert (why or "") in (found.step.reason or "")
     check_doors(found, model, cache, tmp_path)
 
 
-@pytest.mark.parametrize("name", TENSORFLOW)
+@pytest.mark.parametrize("name", sorted(TENSORFLOW))
 def test_what_tensorflow_saved_answers_like_it_through_every_door(
     name: str, saved: Path, bundled: Bundling, cache: Path, tmp_path: Path
 ) -> None:
+    model = saved / name.partition(" ")[0]
+
     def made(folder: Path) -> Path:
-        if (saved / name).is_file():
-            return project(saved / name, folder)
+        if model.is_file():
+            return project(model, folder)
+        if TENSORFLOW[name]:
+            shutil.copytree(model, folder / model.name)
+            (folder / "edgepack.toml").write_text(f'[[steps]]\nmodel = "{model.name}"\n{TENSORFLOW[name]}\n')
+            return folder
         if name not in ZIPPED:
-            return Path(shutil.copytree(saved / name, folder))
-        inside = shutil.copytree(saved / name, tmp_path / "in" / ZIPPED[name], dirs_exist_ok=True)
+            return Path(shutil.copytree(model, folder))
+        inside = shutil.copytree(model, tmp_path / "in" / ZIPPED[name], dirs_exist_ok=True)
         assert inside.is_dir()
         return project(Path(shutil.make_archive(str(tmp_path / name), "zip", tmp_path / "in")), folder)
 
     found = bundled(f"tensorflow-{name}", made)
-    assert found.step.runtime == ("python" if name in WORKERS else "onnx"), found.step.reason
-    assert WORKERS.get(name, "") in (found.step.reason or "")
-    check_doors(found, saved / name, cache, tmp_path)
+    why = WORKERS.get(model.name)
+    assert found.step.runtime == ("python" if why else "onnx"), found.step.reason
+    assert (why or "") in (found.step.reason or "")
+    check_doors(found, model, cache, tmp_path)
 
 
 STEP = """

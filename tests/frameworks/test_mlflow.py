@@ -110,10 +110,23 @@ def test_parameters_and_columns_that_are_missing_reach_the_model(loaded: LoadedP
     assert [row["sum"] for row in mixed] == [2.0 * 2.5, answers[1]["sum"], 0.0]
 
 
+@pytest.mark.parametrize("loaded", ["xgboost_margin"], indirect=True)
+def test_a_parameter_of_a_flavour_has_the_default_that_it_has_in_pyfunc(loaded: LoadedPipeline, logged: Path) -> None:
+    assert loaded.spec.steps[0].runtime == "python" and loaded.input.to_dict()["output_margin"] == "bool?"
+    rows, margins = expected(logged, "xgboost_margin")
+    said = [{**row, "output_margin": None} for row in rows]
+    assert all(same(*pair) for pair in zip(answered(loaded, said), margins, strict=True))
+    shares = answered(loaded, [{**row, "output_margin": False} for row in rows])
+    assert all(0 < row["predictions"] < 1 for row in shares) and min(margins) < 0
+
+
 @pytest.mark.parametrize("loaded", ["python_tensor"], indirect=True)
 def test_code_that_takes_a_tensor_gets_one(loaded: LoadedPipeline, logged: Path) -> None:
     assert loaded.input.to_dict() == {"inputs": "list<list<float32>[2]>[2]"}
-    assert loaded.spec.steps[0].runtime == "python"
+    step = loaded.spec.steps[0]
+    assert step.runtime == "python" and step.worker is not None
+    assert "-c constraints.txt" in (logged / "python_tensor/requirements.txt").read_text()  # as mlflow itself writes it
+    assert "cloudpickle==3.1.1" in step.worker.requirements  # not the newest
     rows, answers = expected(logged, "python_tensor")
     assert all(same(*pair) for pair in zip(answered(loaded, rows), answers, strict=True))
 

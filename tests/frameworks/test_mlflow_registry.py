@@ -174,6 +174,7 @@ def test_a_version_is_a_source_and_answers_as_the_logged_model(
     inputs = decode_records(b'[{"inputs": [1.0, 2.0, 3.0]}]', pipeline.input)
     assert pipeline.infer(inputs).outputs.arrays["predictions"][0] == pytest.approx(answers[version], rel=1e-5)
     pipeline.close()
+    assert (tmp_path / "wine_quality.golden.json").is_file()  # in the working directory: the cache may be pruned
 
 
 def test_a_full_path_is_a_source_of_a_folder_and_of_one_file(

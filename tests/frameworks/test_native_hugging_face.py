@@ -25,6 +25,7 @@ from packager.frameworks.hugging_face import PREFIX, REQUIREMENTS
 from packager.frameworks.hugging_face_native import NATIVE
 from packager.inspect import inspect_step
 from packager.project import Project
+from runtimes.sandbox import SHIM
 from tests.frameworks.conftest import HERE, ONE_THREAD, Bundled
 from tests.frameworks.test_doors_networks import serving
 from tests.frameworks.test_hugging_face import project
@@ -262,6 +263,27 @@ def test_a_pipeline_whose_proof_crashes_runs_in_a_worker(changed: Any, monkeypat
     found: ModelArtifact = changed(TEXT, edit("config.json", note="not converted before"))
     assert found.spec.runtime == "python"
     assert str(found.reason).startswith("it cannot be proven natively: converting 'saved' ended with code 1")
+
+
+SLOW = """
+import json, sys, time, types
+sys.path += sys.argv[1:3]
+from convert.nets import hugging_face as job
+turns = iter(range(10**6))
+time.monotonic = lambda: next(turns) * 1000.0  # each look at the clock is a quarter of an hour later
+job.original.answered = lambda task, pipeline, row: {"length": len(row["inputs"])}
+asked = {"rows": sys.argv[3], "input": [["inputs", "string"]], "output": [["length", "int64"]]}
+print(json.dumps(job._answered("text-classification", types.SimpleNamespace(tokenizer=None), asked)))
+"""
+
+
+def test_a_pipeline_is_proven_with_all_rows_however_slow_the_machine(cache: Path, tmp_path: Path) -> None:
+    rows = [{"inputs": "x" * length} for length in (3, 1, 4, 1, 5)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    room = Path(hugging_face_native.__file__).parents[1]
+    command = [ready(HUGGING_FACE, cache, os.environ).python, "-c", SLOW, room, SHIM, tmp_path / "rows.json"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert json.loads(told) == [rows, [{"length": len(row["inputs"])} for row in rows]]
 
 
 def test_several_labels_may_fit_a_text(changed: Any) -> None:

@@ -17,6 +17,7 @@ from oci.credentials import Basic, Bearer
 from oci.layout import Layout
 from oci.registry import Registry
 from tests.certificates import make_certificate
+from tests.fakes.dripping import ANSWERS, dripping
 from tests.fakes.registry import FakeRegistry, Lies
 from tests.oci.conftest import Place
 from tests.oci.make_images import ONE, TWO, image
@@ -48,6 +49,15 @@ def nothing_is_left(folder) -> bool:
 
 
 # --- pull: the network
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_that_drips_is_given_up(answer, tmp_path):
+    with dripping(ANSWERS[answer]) as host, Registry(host, attempts=1, answer_s=0.1) as registry:
+        with pytest.raises(Unreachable, match="did not answer: it took too long"):
+            registry.pull_manifest("a", "latest")
+        with pytest.raises(Unreachable, match="did not answer: it took too long"):
+            registry.pull_blob("a", BLOB.descriptor, tmp_path / "blob")
 
 
 @pytest.mark.parametrize(

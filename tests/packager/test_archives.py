@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edgepack.errors import BadInput
 from packager import archives
-from packager.archives import Tree, names_in, open_tree
+from packager.archives import Tree, names_in, open_tree, read_one
 
 
 def zipped(path: Path, members: dict[str, bytes | str], **kinds: int) -> Path:
@@ -205,3 +205,38 @@ def test_a_damaged_zip_is_read_or_refused_and_never_more(
         assert left_in(folder / "cache") == []
     else:
         assert all(path.is_relative_to(folder / "cache") for path in tree.files.values())
+
+
+@pytest.mark.parametrize("top", ["", "step/"])
+def test_one_file_is_read_of_a_zip_or_folder_and_nothing_is_unpacked(tmp_path: Path, top: str) -> None:
+    path = zipped(tmp_path / "step.zip", {f"{top}{name}": text for name, text in FILES.items()})
+    for name, text in FILES.items():
+        file = tmp_path / "step" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(text))
+    for place in (path, tmp_path / "step"):
+        assert read_one(place, "data/list.csv", 4) == b"1,2\n"
+        assert read_one(place, "list.csv", 4) is None, "by its whole path alone"
+        with pytest.raises(BadInput, match=r"'data/list.csv' in 'step(\.zip)?' is larger than 3 bytes"):
+            read_one(place, "data/list.csv", 3)
+
+
+def test_one_file_of_a_damaged_zip_is_refused_by_name(tmp_path: Path) -> None:
+    """Its directory reads, and what is packed does not."""
+    path = zipped(tmp_path / "step.zip", {"step.py": "x = 1\n" * 100})
+    with zipfile.ZipFile(path) as archive:
+        at = archive.infolist()[0].header_offset + 30 + len("step.py")
+    data = bytearray(path.read_bytes())
+    data[at : at + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"zip 'step\.zip' does not read: .*; copy it again"):
+        read_one(path, "step.py", 1 << 20)
+
+
+def test_one_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "step").mkdir()
+    for name, place in (("passwd", "/etc/passwd"), ("gone", "absent"), ("out", "/etc")):
+        (tmp_path / "step" / name).symlink_to(place)
+    for name in ("passwd", "gone", "out/passwd"):
+        with pytest.raises(BadInput, match=f"'{name}' in folder 'step' is a link or no plain file"):
+            read_one(tmp_path / "step", name, 1 << 20)

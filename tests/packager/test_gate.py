@@ -59,9 +59,15 @@ def test_a_model_that_answers_like_the_original_is_native(tmp_path: Path) -> Non
 
 def test_a_model_that_answers_differently_goes_to_python_with_the_worst_row(tmp_path: Path) -> None:
     verdict = choose(attempts(tmp_path, converted_off_by=0.5), 1e-5, 60)
-    assert verdict.attempt.strategy == "python"
+    assert (verdict.attempt.strategy, verdict.lasts) == ("python", True)
     assert "it answers differently" in str(verdict.reason)
     assert "worst_input" in verdict.trail[0]
+
+
+def test_an_attempt_that_did_not_answer_in_time_says_nothing_that_lasts(tmp_path: Path) -> None:
+    verdict = choose(attempts(tmp_path), 1e-5, 0.001)
+    assert (verdict.attempt.strategy, verdict.lasts) == ("python", False)
+    assert "it does not run: pipeline 'gate' did not answer its trial within 0.001 s" in str(verdict.reason)
 
 
 def test_an_original_that_differs_from_itself_is_not_comparable_and_goes_to_python(tmp_path: Path) -> None:

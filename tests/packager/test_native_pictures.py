@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bundle.task import Crop, Normalize, Resize, Scale
 from edgepack.errors import BadInput
 from runtimes.tasks import TaskRuntime, load
 from runtimes.tasks.picture import tensor_of
-from runtimes.tasks.resample import resized
+from runtimes.tasks.resample import Side, resized
 from tests.packager.tasks import LABELS, folder_of, picture_network, picture_task, task_step
 
 IMAGE = "list<list<list<uint8>[3]>>"
@@ -40,7 +41,7 @@ def test_pictures_are_resized_bit_for_bit_as_pillow_does_it(name: str, steep_fir
     draw, digest = np.random.RandomState(7), hashlib.sha256()
     for (height, width), size in SIZES:
         pixels = draw.randint(0, 256, (height, width, 3)).astype(np.uint8)
-        digest.update(resized(pixels, *size, name, steep_first=steep_first).tobytes())
+        digest.update(resized(pixels, Side.of(size[0]), Side.of(size[1]), name, steep_first=steep_first).tobytes())
     assert digest.hexdigest()[:16] == PILLOW[name][not steep_first]
 
 
@@ -48,7 +49,7 @@ def test_pictures_are_resized_bit_for_bit_as_pillow_does_it(name: str, steep_fir
 @settings(max_examples=60, deadline=None)
 def test_one_colour_stays_that_colour_in_every_size(name: str, value: int, sizes: tuple[int, ...]) -> None:
     pixels = np.full((*sizes[:2], 3), value, np.uint8)
-    found = resized(pixels, sizes[2], sizes[3], name)
+    found = resized(pixels, Side.of(sizes[2]), Side.of(sizes[3]), name)
     assert found.shape == (*sizes[2:], 3) and (found == value).all()
 
 
@@ -66,6 +67,7 @@ def test_by_its_shorter_edge_a_picture_keeps_its_shape(shape: Any, edge: int, si
 
 def test_the_middle_of_a_picture_is_cut_out() -> None:
     pixels = np.arange(6 * 7 * 3).reshape(6, 7, 3)
+    np.testing.assert_array_equal(tensor_of(pixels, "x", []), pixels.transpose(2, 0, 1))
     found = tensor_of(pixels, "x", [Crop(2, 3)])
     np.testing.assert_array_equal(found, pixels[2:4, 2:5].transpose(2, 0, 1))
 
@@ -76,6 +78,55 @@ def test_what_a_picture_lacks_is_black_around_it(height: int, width: int, tall: 
     found = tensor_of(np.full((height, width, 3), 9), "x", [Crop(tall, wide)])
     assert found.shape == (3, tall, wide)
     assert (found == 9).sum() == 3 * min(height, tall) * min(width, wide)
+
+
+@given(st.sampled_from(sorted(PILLOW)), st.booleans(), st.booleans(), st.tuples(*[st.integers(4, 30)] * 6))
+@settings(max_examples=80, deadline=None)
+def test_only_what_is_kept_of_a_resized_picture_is_made_and_it_is_the_same(
+    name: Any, steep_first: bool, by_edge: bool, sizes: tuple[int, ...]
+) -> None:
+    height, width, tall, wide, kept_tall, kept_wide = sizes
+    pixels = np.random.RandomState(height * width).randint(0, 256, (height, width, 3))
+    resize, crop = Resize(tall, 0 if by_edge else wide, name, steep_first), Crop(kept_tall, kept_wide)
+    whole = tensor_of(pixels, "x", [resize]).transpose(1, 2, 0).astype(int)
+    np.testing.assert_array_equal(tensor_of(pixels, "x", [resize, crop]), tensor_of(whole, "x", [crop]))
+
+
+@pytest.mark.parametrize("steep_first", [True, False])
+@pytest.mark.parametrize("shape", [(2, 2000), (2000, 2)])
+def test_of_a_long_and_narrow_picture_no_more_is_made_than_is_kept(shape: tuple[int, int], steep_first: bool) -> None:
+    made = np.zeros((*shape, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        found = tensor_of(made, "x", [Resize(224, 0, "bicubic", steep_first), Crop(224, 224)])
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.shape == (3, 224, 224) and most < 64 << 20
+
+
+@pytest.mark.parametrize(
+    "shape, steps",
+    [
+        ((2, 2000), [Resize(224, 0, "bicubic")]),
+        ((2, 65_536), [Resize(224, 0, "bicubic"), Crop(224, 224)]),
+        ((65_535, 2), [Resize(224, 224, "nearest")]),
+    ],
+    ids=["nothing is cut off", "a side", "on the way"],
+)
+def test_a_picture_that_would_become_too_large_is_refused_by_field(shape: tuple[int, int], steps: Any) -> None:
+    with pytest.raises(BadInput, match=r"^field 'image' is a picture of \d+ x \d+ pixels, which takes too much") as no:
+        tensor_of(np.zeros((*shape, 3), np.uint8), "image", steps)
+    assert no.value.field == "image"
+
+
+def test_of_a_long_picture_the_middle_is_cut_out_before_black_is_put_around_it() -> None:
+    tracemalloc.start()
+    try:
+        assert tensor_of(np.zeros((60_000, 2, 3), np.uint8), "x", [Crop(224, 224)]).shape == (3, 224, 224)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_colours_are_scaled_and_normalized_in_float32() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from tokenizers import Tokenizer
 
 from arch.target import host_target
@@ -23,8 +24,11 @@ from columns.schema import Schema
 from columns.values import column_from_values
 from edgepack.errors import BadInput, RuntimeFailed
 from runtimes.engines import EngineProcesses
+from runtimes.onnx import OnnxRuntime
 from runtimes.pipeline import LoadedPipeline
 from runtimes.tasks import TaskRuntime, load
+from runtimes.tasks.network import Network
+from runtimes.tasks.text import MOST_CHARACTERS, MOST_WINDOWS, Texts
 from runtimes.trial import predict_in_child
 from runtimes.worker import Limits
 from tests.packager.tasks import (
@@ -206,11 +210,33 @@ def test_a_text_is_cut_off_so_that_the_sentence_stays(folder: Path) -> None:
     assert (long["labels"], list(long["scores"])) == (cut["labels"], list(cut["scores"]))
 
 
-@pytest.mark.parametrize("template", ["no place", "{:>1000000000}", "{0.__class__}", "{!r}", "{x}", "{", "{{}}"])
-def test_only_a_plain_place_for_the_label_is_taken(template: str, folder: Path) -> None:
+UNPLAIN = ("no place", "{:>1000000000}", "{0.__class__}", "{!r}", "{x}", "{", "{{}}")
+SEVERAL = ("{} or {}", "{} {0}", "{0} {}", "{0}" * 9)
+
+
+@pytest.mark.parametrize("template", [*UNPLAIN, *SEVERAL])
+def test_only_one_plain_place_for_the_label_is_taken(template: str, folder: Path) -> None:
     runtime = load(folder, task_step(text_task("zero-shot-classification", entailment=2), ZERO_SHOT, ZERO_SHOT_GIVES))
-    with pytest.raises(BadInput, match=r"field 'hypothesis_template' is .*expected a sentence with {}"):
+    with pytest.raises(BadInput, match=r"field 'hypothesis_template' is .*expected a sentence with {} once"):
         asked(runtime, [{"inputs": "a", "candidate_labels": ["b"], "hypothesis_template": template}])
+
+
+@pytest.mark.parametrize(("letters", "labels", "most"), [(1, 1001, 1000), (400_000, 42, 41)])
+def test_labels_are_as_many_as_are_borne_for_a_text(letters: int, labels: int, most: int, folder: Path) -> None:
+    runtime = load(folder, task_step(text_task("zero-shot-classification", entailment=2), ZERO_SHOT, ZERO_SHOT_GIVES))
+    row = {"inputs": "x" * letters, "candidate_labels": ["öl"] * labels}
+    with pytest.raises(
+        BadInput, match=f"^field 'candidate_labels' has {labels} labels: expected at most {most} "
+    ) as no:
+        asked(runtime, [row])
+    assert no.value.field == "candidate_labels"
+    if letters == 1:
+        assert len(asked(runtime, [{**row, "candidate_labels": ["öl"] * most}])[0]["labels"]) == most
+
+
+def test_a_text_that_no_tokenizer_should_read_is_refused_by_its_length(classifier: TaskRuntime) -> None:
+    with pytest.raises(BadInput, match=r"^field 'inputs' has 524289 characters to be read, expected at most 524288"):
+        asked(classifier, [{"inputs": "x" * (MOST_CHARACTERS + 1)}])
 
 
 @pytest.mark.parametrize("row, field", [({"inputs": ""}, "inputs"), ({"candidate_labels": []}, "candidate_labels")])
@@ -261,6 +287,62 @@ def test_a_long_context_is_read_in_windows_that_overlap(answering: TaskRuntime) 
     row = {"question": "press", "context": context, "max_seq_len": 16, "doc_stride": 4, "max_answer_len": 1}
     (found,) = asked(answering, [row])
     assert (found["answer"], found["start"]) == (best, context.index(best))
+
+
+def test_a_context_is_read_once_in_as_many_windows_as_are_borne(
+    answering: TaskRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    windows = Texts.windows
+
+    def counted(self: Texts, *arguments: Any) -> list[Any]:
+        found = windows(self, *arguments)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(Texts, "windows", counted)
+    row = {"question": "press", "max_seq_len": 16, "doc_stride": 11}  # 12 tokens of context, of which one is new
+    asked(answering, [{**row, "context": "warm " * (12 + MOST_WINDOWS - 1)}])
+    assert read == [MOST_WINDOWS]
+    with pytest.raises(
+        BadInput, match=r"^field 'doc_stride' is 11, which cuts the context into 513 windows"
+    ) as refused:
+        asked(answering, [{**row, "context": "warm " * (12 + MOST_WINDOWS)}])
+    assert refused.value.field == "doc_stride"
+
+
+def test_rows_are_asked_in_groups_whose_tensors_are_borne(
+    answering: TaskRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    run = Network.run
+
+    def counted(self: Network, rows: Any) -> list[dict[str, np.ndarray]]:
+        runs.append(len(rows))
+        return run(self, rows)
+
+    monkeypatch.setattr(Network, "run", counted)
+    row = {"question": "press", "context": "warm " * 51, "max_seq_len": 16, "doc_stride": 11}
+    assert len(asked(answering, [row] * 5)) == 5
+    assert runs == [80, 80, 40], "windows of two rows, of two, and of the last"
+
+
+@pytest.mark.parametrize("quantized", [None, "dynamic"])
+@pytest.mark.parametrize("batch", ["any", "single"])
+def test_what_shares_a_scale_or_asks_to_be_alone_is_run_row_by_row(
+    batch: Any, quantized: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[Any] = []
+    infer = OnnxRuntime.infer_tensors
+
+    def seen(self: OnnxRuntime, tensors: Any) -> Any:
+        shapes.append(tensors["input_ids"].shape)
+        return infer(self, tensors)
+
+    monkeypatch.setattr(OnnxRuntime, "infer_tensors", seen)
+    step = structs.replace(task_step(text_task(), {"inputs": "string"}), batch=batch, quantized=quantized)
+    asked(load(folder, step), [{"inputs": "warm öl"}, {"inputs": "the line"}])
+    assert shapes == ([(2, 4)] if (batch, quantized) == ("any", None) else [(1, 4), (1, 4)])
 
 
 @pytest.mark.parametrize("word", WORDS)

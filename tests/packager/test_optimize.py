@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,17 @@ from columns import Columns
 from columns.schema import Schema
 from edgepack.commands.check import report
 from edgepack.commands.inspect import command as inspect_command
-from edgepack.errors import BadInput
+from edgepack.errors import BadInput, RuntimeFailed
 from packager import Project, package, parity
 from packager.artifact import ModelArtifact
 from packager.checks import Checklist
+from packager.convert.fields import Unsuited
+from packager.convert.quantizing.calibration import Rows
+from packager.convert.quantizing.graph import check_worth, flatten_biases, opened
 from packager.environments import Environment, Kept
 from packager.inspect import inspect_step
 from packager.optimize.proof import Losses
 from packager.optimize.quantization import quantized
-from packager.optimize.quantizing.calibration import Rows
-from packager.optimize.quantizing.graph import DYNAMIC, STATIC, Unsuited, check_worth, flatten_biases, opened
 from packager.package import Packaged
 from runtimes.trial import run_trial
 from tests.make import identity, linear, onnx_model, project, save, spec
@@ -149,16 +151,100 @@ def inspected(folder: Path, model: onnx.ModelProto) -> ModelArtifact:
     return inspect_step(opened_.steps[0], opened_.root, Checklist(), folder / "cache")
 
 
-def test_the_last_bits_of_a_machine_do_not_change_the_bytes(here: Environment, tmp_path: Path) -> None:
+def test_the_last_bits_of_a_machine_seldom_change_the_bytes(here: Environment, tmp_path: Path) -> None:
     model = inspected(tmp_path / "p", network())
     image = np.random.default_rng(3).normal(size=(6, 1, 4, 4)).astype(np.float32)
     once, again = (
         quantized(model, "static", Columns.of(model.input, {"image": rows}), here, tmp_path / name)
         for name, rows in (("one", image), ("two", np.nextafter(image, np.float32(9))))
     )
-    assert once.candidates == {"Conv": 1, "Gemm": 1, "MatMul": 1}
+    assert once.operators == {"Conv": 1, "Gemm": 1, "MatMul": 1}
     assert once.file != again.file and once.file.read_bytes() == again.file.read_bytes()
     assert once.file.stat().st_size < 0.4 * (tmp_path / "p" / "model.onnx").stat().st_size
+
+
+def test_a_quantized_model_is_found_in_a_cache_that_cannot_be_written(
+    here: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = inspected(tmp_path / "p", network())
+    rows = Columns.of(model.input, {"image": np.ones((2, 1, 4, 4), np.float32)})
+    once = quantized(model, "dynamic", rows, here, tmp_path / "cache")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr("packager.optimize.quantization.run_confined", refuse)
+    assert quantized(model, "dynamic", rows, here, tmp_path / "cache") == once
+
+
+@pytest.mark.parametrize("name", ["quantized.onnx", "result.json"])
+@pytest.mark.timeout(60)
+def test_no_file_of_a_quantization_is_taken_through_a_link_or_a_pipe(
+    name: str, here: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = inspected(tmp_path / "p", linear())
+    rows = Columns.of(model.input, {"tensor": np.ones((2, 3), np.float32)})
+    for odd in (lambda path: path.symlink_to(tmp_path / "p" / "model.onnx"), os.mkfifo):
+
+        def leave(module: str, job: object, file: Path, env: Environment, folder: Path, *_: object) -> None:
+            (folder / "result.json").write_text("{}")
+            shutil.copyfile(file, folder / "quantized.onnx")
+            (folder / name).unlink()
+            odd(folder / name)  # noqa: B023 - called within this turn
+
+        monkeypatch.setattr("packager.optimize.quantization.run_confined", leave)
+        with pytest.raises(RuntimeFailed, match=r"^quantizing 'model\.onnx' left no (result|model) that reads"):
+            quantized(model, "dynamic", rows, here, tmp_path / "cache")
+
+
+@pytest.mark.timeout(60)
+def test_a_copy_that_the_child_was_given_is_not_read_after_it(
+    here: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model with weights outside is copied into the child's folder, where it may become anything."""
+    folder = project(tmp_path / "p", STEP)
+    onnx.save(linear(), folder / "model.onnx", save_as_external_data=True, location="model.bin", size_threshold=0)
+    opened_ = Project.open(folder)
+    model = inspect_step(opened_.steps[0], opened_.root, Checklist(), tmp_path / "cache")
+    whole = save(linear(), tmp_path / "whole.onnx")
+
+    def leave(module: str, job: object, file: Path, env: Environment, child: Path, *_: object) -> None:
+        (child / "result.json").write_text("{}")
+        shutil.copyfile(whole, child / "quantized.onnx")
+        assert file.is_relative_to(child)
+        file.unlink()
+        os.mkfifo(file)
+
+    monkeypatch.setattr("packager.optimize.quantization.run_confined", leave)
+    rows = Columns.of(model.input, {"tensor": np.ones((2, 3), np.float32)})
+    found = quantized(model, "dynamic", rows, here, tmp_path / "cache")
+    assert found.file.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(("quantize", "became"), [("dynamic", 1), ("static", 2)])
+def test_only_operators_that_became_integers_are_counted(
+    quantize: Any, became: int, here: Environment, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    weights = {"w": draw.normal(size=(8, 6)).astype(np.float32), "a": draw.normal(size=(5, 4)).astype(np.float32)}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["a", "h"], ["y"])]
+    model = onnx_model(nodes, {"x": ("float32", ["n", 4, 8])}, {"y": ("float32", ["n", 5, 6])}, weights)
+    artifact = inspected(tmp_path / "p", model)
+    rows = Columns.of(artifact.input, {"x": draw.normal(size=(3, 4, 8)).astype(np.float32)})
+    made = quantized(artifact, quantize, rows, here, tmp_path / "cache")
+    assert made.operators == {"MatMul": became}
+    kept = {each.name for each in onnx.load(made.file).graph.initializer} & set(weights)
+    assert len(kept) == len(weights) - became, "weights in the first place stay floats in 'dynamic'"
+
+
+def test_weights_that_the_quantizer_leaves_are_no_reason_to_quantize() -> None:
+    nodes = [helper.make_node("MatMul", ["a", "x"], ["y"])]
+    model = onnx_model(
+        nodes, {"x": ("float32", ["n", 4, 2])}, {"y": ("float32", ["n", 5, 2])}, {"a": np.ones((5, 4), np.float32)}
+    )
+    with pytest.raises(Unsuited, match='it has MatMul: use quantize = "static"'):
+        check_worth(model, "dynamic")
 
 
 def test_a_loss_over_the_tolerance_is_refused_with_its_figures() -> None:
@@ -210,7 +296,7 @@ def test_a_model_with_nothing_to_quantize_says_what_it_has() -> None:
     with pytest.raises(
         Unsuited, match=r"it has nothing to quantize: 'dynamic' is for MatMul, .* it has Identity: remove"
     ):
-        check_worth(identity(), "dynamic", DYNAMIC)
+        check_worth(identity(), "dynamic")
 
 
 def test_a_bias_of_one_row_becomes_plain_numbers_unless_something_else_reads_it() -> None:
@@ -231,8 +317,8 @@ def test_a_model_for_the_other_way_is_told_so() -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
     model = onnx_model(nodes, {"x": ("float32", ["n", 1, 2, 2])}, {"y": ("float32", ["n", 2, 2, 2])}, filters)
     with pytest.raises(Unsuited, match='it has Conv: use quantize = "static"'):
-        check_worth(model, "dynamic", DYNAMIC)
-    assert check_worth(model, "static", STATIC) == {"Conv": 1}
+        check_worth(model, "dynamic")
+    assert check_worth(model, "static") == {"Conv": 1}
 
 
 def test_a_refusal_of_the_child_reaches_the_user_as_one_line(here: Environment, tmp_path: Path) -> None:
@@ -270,6 +356,22 @@ def test_a_python_step_is_refused_before_its_wheels_are_looked_for(tmp_path: Pat
         BadInput, match=r"step 'code' has optimize and runs in python \(.*\): only models in onnxruntime"
     ):
         package(Project.open(tmp_path), [host_target()], cache=tmp_path / "cache", quantizing=here)
+
+
+def test_a_step_that_becomes_a_worker_on_real_rows_is_refused(
+    tmp_path: Path, here: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A converted step is proven again on what the steps before it make of the user's rows."""
+    folder = project(tmp_path / "p", STEP + 'optimize = { quantize = "dynamic" }', network(), real_rows(2))
+
+    def relayed(project_: object, models: list[ModelArtifact], *_: object) -> list[ModelArtifact]:
+        return [replace(each, kind="network", reason="it answers differently") for each in models]
+
+    monkeypatch.setattr(sys.modules["packager.package"], "relay", relayed)
+    checklist = Checklist()
+    with pytest.raises(BadInput, match=r"step 'net' has optimize and runs in python \(it answers differently\): only"):
+        package(Project.open(folder), [host_target()], cache=tmp_path / "c", quantizing=here, checklist=checklist)
+    assert [check.key for check in checklist.checks if not check.passed] == ["optimize.quantizes"]
 
 
 def test_a_tflite_step_is_refused_with_the_way_out(tmp_path: Path, here: Environment) -> None:

@@ -94,6 +94,13 @@ def test_a_model_that_was_trained_anew_is_asked_the_same_questions(tmp_path: Pat
     assert [row["out.y"] for row in after] != [row["out.y"] for row in before]
 
 
+def test_a_model_that_goes_while_it_is_packaged_is_named(tmp_path: Path) -> None:
+    path = make.save(make.linear(), tmp_path / "m.onnx")
+    checklist = Checklist(progress=lambda said: path.unlink(missing_ok=True) if "have types" in said else None)
+    with pytest.raises(BadInput, match=r"^'m\.onnx' was there a moment ago, and is gone: package what nobody changes"):
+        package(Project.open(path), X86, checklist=checklist)
+
+
 def test_kept_rows_that_no_longer_fit_say_so(tmp_path: Path) -> None:
     path = make.save(make.linear(), tmp_path / "m.onnx")
     packaged(path)

@@ -1,96 +1,28 @@
-"""A registry that misbehaves, Databricks' file system, and how addresses are read. The real MLflow server is asked in
+"""A registry that misbehaves, what is kept of one, and Databricks' file system. The real MLflow server is asked in
 tests/frameworks.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edgepack.commands import program
-from edgepack.commands._registry_logins import registry_credentials, registry_url
+from edgepack.commands._source import opened_project, working_folder
+from edgepack.commands.targets import target_folders
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed, Unreachable
-from edgepack.launch import run
 from oci.credentials import Basic, Bearer
-from packager.registries.address import Address, Place, is_address, parse_address, place_of
-from packager.registries.download import fetch_source, list_downloads, prune_downloads
+from packager.registries.address import parse_address, place_of
+from packager.registries.download import fetch_source
+from packager.registries.kept import list_downloads, prune_downloads
 from packager.registries.mlflow_registry import MlflowRegistry
 from packager.registries.session import LARGEST_ANSWER, RegistrySession
-
-API, FILES = "/api/2.0/mlflow", "/api/2.0/mlflow-artifacts/artifacts"
-SOURCE = parse_address("mlflow-artifacts:/1/model")
-Answer = Callable[["Handler"], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers a path as the test says; anything else is not there."""
-
-    routes: dict[str, Answer]
-    asked: list[tuple[str, str | None]]
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        self.asked.append((self.path, self.headers.get("Authorization")))
-        self.routes.get(path, lambda handler: handler.give({"message": "none"}, 404))(self)
-
-    def give(self, said: Any, status: int = 200, **headers: str) -> None:
-        body = said if isinstance(said, bytes) else json.dumps(said).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", headers.pop("length", str(len(body))))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    @property
-    def query(self) -> dict[str, str]:
-        return {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
-class Registry:
-    """A server of this test, its routes, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.routes: dict[str, Answer] = {}
-        self.asked: list[tuple[str, str | None]] = []
-        handler = type("Own", (Handler,), {"routes": self.routes, "asked": self.asked})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def lists(self, *files: tuple[str, int], folders: tuple[str, ...] = ()) -> None:
-        """One folder with files of these sizes."""
-        said = [{"path": name, "is_dir": False, "file_size": size} for name, size in files]
-        said += [{"path": name, "is_dir": True} for name in folders]
-        self.routes[FILES] = lambda handler: handler.give({"files": said if handler.query["path"] == "1/model" else []})
-
-    def fetch(self, cache: Path, **limits: float) -> Path:
-        with RegistrySession(self.url, **limits) as session:
-            return fetch_source(MlflowRegistry(session), SOURCE, cache)
+from tests.fakes.model_registry import API, FILES, Answer, Handler, Registry
 
 
 @pytest.fixture
@@ -100,17 +32,49 @@ def registry() -> Iterator[Registry]:
     made.close()
 
 
-def test_a_folder_is_fetched_whole_and_once(registry: Registry, tmp_path: Path) -> None:
-    registry.lists(("MLmodel", 4), ("model.pkl", 3))
-    registry.routes[f"{FILES}/1/model/MLmodel"] = lambda handler: handler.give(b"text")
-    registry.routes[f"{FILES}/1/model/model.pkl"] = lambda handler: handler.give(b"abc")
-    found = registry.fetch(tmp_path)
-    assert found.name == "model"
-    assert {each.name: each.read_bytes() for each in found.iterdir()} == {"MLmodel": b"text", "model.pkl": b"abc"}
+def test_a_version_is_fetched_whole_and_once(registry: Registry, tmp_path: Path) -> None:
+    registry.holds(MLmodel=b"text", model=b"abc")
+    found = registry.fetch(tmp_path, "models:/wine/1")
+    assert found.name == "wine"
+    assert {each.name: each.read_bytes() for each in found.iterdir()} == {"MLmodel": b"text", "model": b"abc"}
     asked = len(registry.asked)
-    assert registry.fetch(tmp_path) == found and len(registry.asked) == asked + 1  # the listing alone
+    assert registry.fetch(tmp_path, "models:/wine/1") == found and len(registry.asked) == asked + 2  # no file
     assert list_downloads(tmp_path) == (1, 7)
     assert prune_downloads(tmp_path, 0, time.time() + 1) == 7 and not found.exists()
+
+
+@pytest.mark.parametrize("address", ["mlflow-artifacts:/1/model", "mlflow-artifacts:/1/model/data"])
+def test_what_lies_at_a_path_is_what_is_there_now(registry: Registry, tmp_path: Path, address: str) -> None:
+    """Neither the names nor the sizes say that it was replaced."""
+    found = []
+    for content in (b"one", b"two", b"one"):
+        registry.holds(data=content)
+        found.append(registry.fetch(tmp_path, address))
+        file = found[-1] / "data" if found[-1].is_dir() else found[-1]
+        assert file.read_bytes() == content
+    assert found[0] == found[2] != found[1]
+
+
+def test_what_is_made_for_a_fetched_model_lies_in_the_working_directory(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is pruned: rows and lock that lay there would be gone, or another machine's."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("EDGEPACK_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+    registry.holds(model=b"onnx")
+    fetched = registry.fetch(cache, "models:/wine/1")
+    found = opened_project(fetched / "model")
+    assert (found.kept_in, found.golden.kept) == (tmp_path, tmp_path / "model.golden.json")
+    (fetched / "edgepack.toml").write_text('[[steps]]\nmodel = "model"\n')
+    found = opened_project(fetched)
+    assert (found.kept_in, found.golden.kept, found.golden.rows) == (tmp_path, tmp_path / "wine.golden.json", None)
+    (tmp_path / "wine.golden.json").write_text("[]")
+    assert opened_project(fetched).golden.rows == tmp_path / "wine.golden.json"
+    assert target_folders(fetched)[-1] == tmp_path / "targets"
+    own = tmp_path / "own.onnx"
+    own.write_bytes(b"onnx")
+    assert working_folder(own) is None and opened_project(own).kept_in == tmp_path.resolve()
 
 
 PAGE = b"<!doctype html><title>Sign in</title>"
@@ -166,10 +130,21 @@ def test_a_registry_that_is_away_is_one_line(tmp_path: Path) -> None:
         gone.fetch(tmp_path)
 
 
-def test_an_answer_that_drips_is_given_up(registry: Registry, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("begin", "error", "words"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", Unreachable, "is too slow"),
+        (b"HTTP/1.1 200 OK\r\nX: ", Unreachable, "is too slow"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", Unreachable, "is too slow"),
+        (b"HTTP/1.1 403 No\r\n\r\n", BadInput, r"refuses \(403\): give credentials"),
+    ],
+    ids=["body", "headers", "length of a chunk", "refusal"],
+)
+def test_an_answer_that_drips_is_given_up(
+    registry: Registry, tmp_path: Path, begin: bytes, error: type[EdgepackError], words: str
+) -> None:
     def drip(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
+        handler.wfile.write(begin)
         cut(handler)
         try:
             while True:
@@ -179,8 +154,8 @@ def test_an_answer_that_drips_is_given_up(registry: Registry, tmp_path: Path) ->
             return
 
     registry.routes[FILES] = drip
-    with pytest.raises(Unreachable, match="is too slow"):
-        registry.fetch(tmp_path, answer_s=0.2)
+    with pytest.raises(error, match=words):
+        registry.fetch(tmp_path, answer_s=0.15)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +194,36 @@ def test_folders_without_end_and_names_of_one_case_are_refused(registry: Registr
     registry.lists(("huge", 1 << 50))
     with pytest.raises(BadInput, match="expected at most"):
         registry.fetch(tmp_path)
+
+
+def test_folders_that_hold_nothing_but_folders_end(registry: Registry, tmp_path: Path) -> None:
+    """Fewer than are refused wait at any time, and each brings more."""
+
+    def give(handler: Handler) -> None:
+        if len(registry.asked) > 400:
+            handler.give({}, 500)
+            return
+        depth = handler.query["path"].count("/") - 1
+        count = {0: 9_900, 1: 99}.get(depth, 0)
+        handler.give({"files": [{"path": f"f{number}", "is_dir": True} for number in range(count)]})
+
+    registry.routes[FILES] = give
+    with pytest.raises(BadInput, match="has more than 10000 files and folders"):
+        registry.fetch(tmp_path)
+
+
+def test_a_size_below_nothing_does_not_make_room_for_another(registry: Registry, tmp_path: Path) -> None:
+    registry.lists(("huge", 1 << 60), ("small", -(1 << 60)))
+    with pytest.raises(BadInput, match="expected at most"):
+        registry.fetch(tmp_path)
+
+
+@pytest.mark.parametrize("size", ["²", "9" * 5000, True, -1, [1], 1 << 80, 1.5, None, ""])
+def test_a_size_that_is_none_is_not_known(registry: Registry, tmp_path: Path, size: Any) -> None:
+    registry.holds(model=b"abc")
+    said = {"files": [{"path": "model", "is_dir": False, "file_size": size}]}
+    registry.routes[FILES] = lambda handler: handler.give(said)
+    assert (registry.fetch(tmp_path, "models:/wine/1") / "model").read_bytes() == b"abc"
 
 
 def test_databricks_file_system_is_listed_and_read_in_pieces(registry: Registry, tmp_path: Path) -> None:
@@ -262,59 +267,6 @@ def test_databricks_file_system_is_listed_and_read_in_pieces(registry: Registry,
             assert whole == files[f"{place}/{inner or 'MLmodel'}"]
 
 
-def test_addresses_are_read() -> None:
-    assert parse_address("models:/a b/3") == Address("a b", version="3")
-    assert parse_address("models:/wine@champion") == Address("wine", alias="champion")
-    assert parse_address("dbfs:/databricks/x/models/m").place == Place("dbfs", "databricks/x/models/m")
-    found = parse_address("https://h/mlflow/api/2.0/mlflow-artifacts/artifacts/0/a%20b/artifacts")
-    assert found == Address(place=Place("mlflow-artifacts", "0/a b/artifacts"), registry="https://h/mlflow")
-    assert found.place is not None and found.place.name == "a b"
-    assert not any(map(is_address, ("model.onnx", "./models:", "C:/x", "a/models:/b/1", "s3://b/k")))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("models:/", "models:/a", "models://a/1", "models:/a/1/x", "models:/@x", "models:/a@", "models:/a@b/1"),
-        *("dbfs:/", "dbfs:/a/../b", "mlflow-artifacts://host/a", "runs:/1/model", "http://h/model", "models:/a/\n"),
-        "https://h/api/2.0/dbfs/read?path=",
-    ],
-)
-def test_an_address_that_is_none_is_one_line(text: str) -> None:
-    with pytest.raises(BadInput, match=r"expected|start the server") as caught:
-        parse_address(text)
-    assert "\n" not in str(caught.value)
-
-
-@given(st.text(max_size=60).map(lambda text: f"mlflow-artifacts:/{text}"))
-def test_no_path_in_a_store_climbs(text: str) -> None:
-    try:
-        place = parse_address(text).place
-    except BadInput:
-        return
-    assert place is not None and not {"", ".", ".."} & set(place.path.split("/"))
-
-
-def test_a_store_that_the_server_does_not_serve_is_refused_with_the_way_out() -> None:
-    for uri in ("s3://bucket/model", "gs://b/m", "file:///tmp/m", "/tmp/m"):
-        with pytest.raises(BadInput, match="start the server with --serve-artifacts"):
-            place_of(uri)
-
-
-def test_credentials_are_of_the_environment_for_its_own_registry_alone() -> None:
-    environ = {"MLFLOW_TRACKING_URI": "https://a.example/mlflow/", "MLFLOW_TRACKING_TOKEN": "t"}
-    assert registry_url(None, environ) == "https://a.example/mlflow"
-    assert registry_credentials("https://a.example/mlflow", environ) == Bearer("t")
-    assert registry_credentials("https://b.example", environ) is None
-    user = {"MLFLOW_TRACKING_URI": "https://a.example", "MLFLOW_TRACKING_USERNAME": "u"}
-    assert registry_credentials("https://a.example", user) == Basic("u", "")
-    bricks = {"MLFLOW_TRACKING_URI": "databricks", "DATABRICKS_HOST": "ws.example", "DATABRICKS_TOKEN": "d"}
-    assert registry_url(None, bricks) == "https://ws.example"
-    for host in ("ws.example", "https://ws.example/"):
-        assert registry_credentials("https://ws.example", {**bricks, "DATABRICKS_HOST": host}) == Bearer("d")
-    assert registry_credentials("https://other.example", bricks) is None
-
-
 def test_credentials_go_to_no_other_machine_in_the_clear(registry: Registry) -> None:
     with pytest.raises(BadInput, match="credentials are not sent there"):
         RegistrySession("http://mlflow.plant.example", Bearer("t"))
@@ -324,30 +276,3 @@ def test_credentials_go_to_no_other_machine_in_the_clear(registry: Registry) -> 
     with RegistrySession(registry.url, Basic("u", "p")) as session:
         MlflowRegistry(session).check()
     assert registry.asked[-1][1] == "Basic " + base64.b64encode(b"u:p").decode()
-
-
-@pytest.mark.parametrize("url", ["", "x", "ftp://a", "http://", "http://a:b", "http://a/?q", "sqlite:///a.db"])
-def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(BadInput, match=r"is not a URL|no registry is named"):
-        registry_url(None, {"MLFLOW_TRACKING_URI": url})
-
-
-def test_commands_end_with_two_for_the_users_fault_and_one_for_the_registrys(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv("EDGEPACK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.url)
-
-    def ended(*arguments: str) -> int:
-        return run(lambda: program, "edgepack", list(arguments))
-
-    registry.routes[f"{API}/model-versions/get-download-uri"] = lambda handler: handler.give({"message": "gone"}, 404)
-    assert ended("check", "models:/wine/1") == 2
-    for what in ("registered-models", "model-versions"):
-        registry.routes[f"{API}/{what}/search"] = lambda handler: handler.give(PAGE, 503)
-    assert ended("registries", "add", "plant", "--url", registry.url) == 1
-    assert ended("models") == 1
-    assert ended("registries", "remove", "plant") == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4 and all(line.startswith("edgepack: ") for line in lines), lines

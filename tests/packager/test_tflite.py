@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from arch.target import Target
 from bundle.bundle import bundles
 from bundle.store import unpack
+from columns.columns import Columns
 from edgepack.errors import BadInput
 from packager.detect import detect
 from packager.frameworks.tflite_wire import read_tflite
 from packager.package import Packaged, package
 from packager.project import Project
+from runtimes.pipeline import LoadedPipeline
 from runtimes.trial import run_trial
 from tests import tflite_models as models
 
@@ -86,6 +88,16 @@ def test_several_inputs_and_outputs_keep_the_names_of_the_signature(tmp_path: Pa
     assert (list(inputs), list(outputs)) == (["a", "b"], ["total", "product"])
 
 
+@pytest.mark.parametrize("has_signature", [True, False])
+def test_a_schema_in_another_order_than_the_model_s_goes_by_name(has_signature: bool, tmp_path: Path) -> None:
+    toml = "[steps.input]\n" + "\n".join(f'{name} = "list<float32>[3]"' for name in ("a", "b"))
+    found = packaged(project(tmp_path / "p", models.minus(has_signature=has_signature), toml))
+    loaded = LoadedPipeline.open(unpack(bundles(found.index)[0], tmp_path / "b"))
+    rows = {name: np.full((2, 3), value, np.float32) for name, value in (("a", 1), ("b", 5))}
+    assert loaded.infer(Columns.of(loaded.input, rows)).outputs["difference"].tolist() == [[4, 4, 4]] * 2
+    loaded.close()
+
+
 def test_without_a_signature_tensors_have_their_plain_names(tmp_path: Path) -> None:
     inputs, outputs = fields(packaged(project(tmp_path / "p", models.dense(WEIGHTS, names=None))))
     assert (list(inputs), list(outputs)) == (["x"], ["StatefulPartitionedCall"])
@@ -95,6 +107,7 @@ def test_without_a_signature_tensors_have_their_plain_names(tmp_path: Path) -> N
     "model, toml, said",
     [
         (models.flex("FlexErf"), "", "needs TensorFlow's own operators .FlexErf.: convert it without SELECT_TF_OPS"),
+        (models.flex("Mi\nne"), "", r"has custom operators .Mi\\nne.,"),
         (models.flex("Mine"), "", "has custom operators .Mine., which the runtime does not have"),
         (models.dense(WEIGHTS, kind="string"), "", "has elements of type string"),
         (models.dense(WEIGHTS, kind="complex64"), "", "has elements of type complex64"),
@@ -108,6 +121,10 @@ def test_without_a_signature_tensors_have_their_plain_names(tmp_path: Path) -> N
             r"a field whose name no answer can carry: 'a\\nb': name it in",
         ),
         (models.dense(WEIGHTS, names=("x", "y" * 201)), "", "a field whose name no answer can carry"),
+        (models.dense(WEIGHTS, names=("a\nb", "y")), 'tensor_fields = ["a", "b"]', r"has 1 inputs: a\\nb$"),
+        (models.dense(WEIGHTS, names=("a" * 5000, "y")), 'tensor_fields = ["a", "b"]', r"has 1 inputs: a{200}$"),
+        (models.dense(WEIGHTS, names=("a\nb", "y")), '[steps.input]\nx = "list<float32>[4]"', r"carry: 'a\\nb': name"),
+        (models.dense(WEIGHTS, names=("a\nb", "y"), kind="string"), 'tensor_fields = ["a"]', r"input 'a\\nb' of model"),
         (models.alike(), "", "has inputs without a name of their own: x, x"),
         (models.dense(WEIGHTS), 'framework = "onnx"', "is a model of tflite, not of 'onnx'"),
         (models.dense(WEIGHTS)[:300], "", "is not a whole TFLite model"),

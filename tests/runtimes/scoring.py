@@ -18,9 +18,11 @@ class Asked(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     answer: Callable[[Asked], None]
+    before: Callable[[], None]
     log: list[tuple[str, Any]]
 
     def do_POST(self) -> None:
+        type(self).before()
         self.said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.dialect = self.headers["Content-Type"]
         self.log.append((self.dialect, self.said))
@@ -59,10 +61,12 @@ def old(asked: Asked) -> None:
 
 
 @contextmanager
-def scoring(answer: Callable[[Asked], None]) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """A server of that behaviour: its URL, and what it was asked."""
+def scoring(
+    answer: Callable[[Asked], None], before: Callable[[], None] = lambda: None
+) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    """A server of that behaviour, which does `before` before it reads a request: its URL, and what it was asked."""
     log: list[tuple[str, Any]] = []
-    handler = type("Own", (Asked,), {"answer": answer, "log": log})
+    handler = type("Own", (Asked,), {"answer": answer, "before": staticmethod(before), "log": log})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -75,10 +79,10 @@ def scoring(answer: Callable[[Asked], None]) -> Iterator[tuple[str, list[tuple[s
         thread.join()
 
 
-def ask_agent(url: str) -> tuple[int, Any]:
+def ask_agent(url: str, path: str = "/infer") -> tuple[int, Any]:
     """An agent's answer to one row of the stand-in's fields: status, and the row or the error."""
     header = {"Content-Type": "application/json; format=pandas-records"}
-    request = urllib.request.Request(f"{url}/infer", b'[{"a": 1.5, "b": 2}]', header)
+    request = urllib.request.Request(f"{url}{path}", b'[{"a": 1.5, "b": 2}]', header)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)[0]["out"]

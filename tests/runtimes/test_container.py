@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from bundle.pipeline import PipelineSpec, StepSpec, address_variable
 from edgepack.errors import BadInput, Unreachable
 from runtimes import container
 from runtimes.container import ContainerRuntime
+from runtimes.protocol import CONTAINER_REQUESTS, Misfits, RowsRefused
+from tests.edge_agent.served import until
 from tests.runtimes.scoring import Asked, new, old, scoring
 
 IMAGE = f"registry.example/plant/sum:1@sha256:{'a' * 64}"
@@ -85,6 +89,28 @@ def drip(asked: Asked) -> None:
             time.sleep(0.02)
 
 
+def drip_on(asked: Asked, begin: bytes) -> None:
+    """Bytes that are no whole answer, without end."""
+    asked.close_connection = True
+    asked.wfile.write(begin)
+    with suppress(OSError):
+        while True:
+            asked.wfile.write(b"x")
+            time.sleep(0.02)
+
+
+def drip_headers(asked: Asked) -> None:
+    drip_on(asked, b"HTTP/1.1 200 OK\r\nX: ")
+
+
+def drip_refusal(asked: Asked) -> None:
+    drip_on(asked, b"HTTP/1.1 400 Bad\r\n\r\n")
+
+
+def drip_length(asked: Asked) -> None:
+    drip_on(asked, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+
+
 def flood(asked: Asked) -> None:
     asked.send_response(200)
     asked.end_headers()
@@ -110,12 +136,19 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "nulls": (lambda asked: asked.give([None, None]), "does not fit its schema"),
     "refuses": (lambda asked: asked.give({"message": "no\nsuch column"}, 400), r"\(400: no such column\)"),
     "broken": (lambda asked: asked.give({"message": "oops"}, 500), r"refuses rows that fit its schema \(500: oops\)"),
+    "busy": (lambda asked: asked.give({"message": "later"}, 429), r"\(429: later\)"),
     "elsewhere": (lambda asked: asked.give(b"", 302), r"\(302"),
     "cut": (cut, "broke the connection off"),
     "drip": (drip, "took too long to answer"),
+    "drip of headers": (drip_headers, "took too long to answer"),
+    "drip of a refusal": (drip_refusal, "took too long to answer"),
+    "drip of a chunk's length": (drip_length, "took too long to answer"),
     "silent": (lambda asked: asked.rfile.read(1), "took too long to answer"),
     "flood": (flood, "answers with more than"),
 }
+
+
+AWAY = ("broken", "busy", "cut", "silent", "drip", "drip of headers", "drip of a refusal", "drip of a chunk's length")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -125,12 +158,67 @@ def test_whatever_is_wrong_with_a_container_is_unreachable_in_one_line(
     monkeypatch.setattr(container, "LARGEST_ANSWER", 1 << 20)
     answer, words = FAULTS[fault]
     with scoring(answer) as (url, _):
-        runtime = ContainerRuntime(step(), url, answer_s=0.3 if fault in ("drip", "silent") else 30.0)
+        runtime = ContainerRuntime(step(), url, answer_s=0.15 if "too long" in words else 30.0)
         with pytest.raises(Unreachable, match=words) as caught:
             runtime.infer(ARRAYS, 2)
         runtime.close()
     assert str(caught.value).startswith("the container of step 'sum' ") and "\n" not in str(caught.value)
     assert caught.value.retry_after_s
+    assert type(caught.value) is (Unreachable if fault in AWAY else RowsRefused if fault == "refuses" else Misfits)
+
+
+def test_of_a_silent_container_few_requests_wait_and_others_are_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(container, "_TURN_S", 0.05)
+    wakes = threading.Event()
+
+    def sleepy(asked: Asked) -> None:
+        assert wakes.wait(60)
+        new(asked)
+
+    with scoring(sleepy) as (url, log), ThreadPoolExecutor() as pool:
+        runtime = ContainerRuntime(step(), url)
+        waiting = [pool.submit(runtime.infer, ARRAYS, 2) for _ in range(CONTAINER_REQUESTS)]
+        until(lambda: len(log) == CONTAINER_REQUESTS, "all are asked")
+        with pytest.raises(Unreachable, match="has not answered 4 requests yet"):
+            runtime.infer(ARRAYS, 2)
+        monkeypatch.setattr(container, "_TURN_S", 3600.0)
+        with pytest.raises(Unreachable, match="has not answered 4 requests yet"):  # without another wait
+            runtime.infer(ARRAYS, 2)
+        wakes.set()
+        assert [each.result()["total"].tolist() for each in waiting] == [[4.0, 6.5]] * CONTAINER_REQUESTS
+        assert runtime.infer(ARRAYS, 2)["total"].tolist() == [4.0, 6.5]
+    assert len(log) == CONTAINER_REQUESTS + 1
+
+
+def test_many_requests_of_a_container_that_answers_take_turns(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(container, "_TURN_S", 60.0)
+    with scoring(new) as (url, _), ThreadPoolExecutor(12) as pool:
+        runtime = ContainerRuntime(step(), url)
+        found = list(pool.map(lambda _: runtime.infer(ARRAYS, 2)["total"].tolist(), range(48)))
+        runtime.close()
+    assert found == [[4.0, 6.5]] * 48
+    assert "pool is full" not in caplog.text
+
+
+def test_a_container_may_take_in_a_large_request_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for connecting is not that for sending."""
+    monkeypatch.setattr(container, "_CONNECT_S", 0.03)
+    spec = StepSpec(
+        name="t", model="models/t/image.txt", framework="mlflow-image", runtime="container",
+        input={"text": "string"}, output={"y": "int64"}, image=IMAGE,
+    )  # fmt: skip
+
+    def lengths(asked: Asked) -> None:
+        asked.give([len(row["text"]) for row in asked.said["dataframe_records"]])
+
+    size = 16 << 20  # more than the kernel takes for a server that does not read
+    with scoring(lengths, before=lambda: time.sleep(0.1)) as (url, _):
+        found = ContainerRuntime(spec, url).infer({"text": np.array(["x" * size], object)}, 1)
+    assert found["y"].tolist() == [size]
 
 
 def test_a_container_that_is_away_or_has_no_address_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

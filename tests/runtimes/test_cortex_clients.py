@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtimes.shim.edgepack_worker.absent import Absent
 from runtimes.shim.edgepack_worker.cortex_clients import Models, OnnxClient, PythonClient
 from tests.runtimes.models import linear
 
@@ -45,12 +46,27 @@ def test_a_model_is_described_as_cortex_does(onnx: OnnxClient) -> None:
         (([[1]], "other"), "no model 'other' is served: there is 'line'"),
         (([[1]], "line", "3"), "model 'line' has no version '3': there is 2, 10"),
         (({"z": [1]},), "the model has the inputs x, not z"),
+        ((["a", 1, 2],), "input 'x' is no array of float32: could not convert string to float: 'a'"),
+        (([[1, 2, 3], [1]],), "input 'x' is no array of float32: setting an array element with a sequence"),
+        (({"x": {"y": 1}},), "input 'x' is no array of float32: float"),
         (([1, 2],), r"input 'x' has shape \[2\], the model takes \['n', 3\]"),
     ],
 )
 def test_what_is_not_there_is_told(onnx: OnnxClient, arguments: tuple[Any, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         onnx.predict(*arguments)
+
+
+def test_a_model_that_does_not_load_is_named(tmp_path: Path) -> None:
+    def load(place: Path) -> Path:
+        if place.name == "2":
+            raise KeyError("weights")
+        return place
+
+    models = Models(told(a=["1"], b=["1", "2"]), tmp_path, None)
+    models.load = load
+    with pytest.raises(RuntimeError, match=r"^model 'b', version 2, does not load: KeyError: 'weights'$"):
+        models.warm()
 
 
 def test_the_least_recently_used_leave_the_memory(tmp_path: Path) -> None:
@@ -64,3 +80,23 @@ def test_the_least_recently_used_leave_the_memory(tmp_path: Path) -> None:
     assert loaded[2:] == ["c/2", "b/1"], "what is in memory is not loaded again"
     with pytest.raises(ValueError, match="several models are served, give model_name: there is 'a', 'b', 'c'"):
         client.get_model()
+
+
+def test_a_model_that_is_not_on_the_disk_is_told_with_the_order_of_use(tmp_path: Path) -> None:
+    models = Models({**told(a=["1"], b=["1", "2"]), "c": {"1": {"path": "c/1"}, "2": {}}}, tmp_path, 1)
+    client, loaded = PythonClient(models), list[str]()
+    models.load = lambda place: loaded.append(place.relative_to(tmp_path).as_posix())
+    models.warm()
+    for name in ("b", "a", "b"):
+        client.get_model(name)
+    with pytest.raises(Absent, match=r"^model 'c', version 2, is not on the disk: ") as missed:
+        client.get_model("c")
+    assert missed.value.said == {"model": "c", "version": "2", "used": [("a", "1"), ("b", "2")]}, "warming is no use"
+    with pytest.raises(Absent), models.asked():
+        try:
+            client.get_model("c", "2")
+        except BaseException:  # as a predictor may
+            client.get_model("c", "1")
+    with models.asked():
+        client.get_model("c", "1")
+    assert loaded[-1] == "c/1"

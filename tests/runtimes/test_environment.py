@@ -14,7 +14,7 @@ import pytest
 from edgepack.errors import BadInput, NotTrusted, RuntimeFailed
 from oci.digest import Digest
 from runtimes import environment
-from runtimes.environment import check_python, collect, empty_scratch, environment_name, make_environment, unpack_wheel
+from runtimes.environment import check_python, collect, environment_name, make_environment, sweep, unpack_wheel
 from tests.runtimes.environments import wheel
 
 CODE = {"tool/__init__.py": b"X = 1\n", "tool/data.bin": b"\0" * 9}
@@ -227,13 +227,31 @@ def test_what_does_not_compile_is_left_as_it_is(tmp_path):
 def test_what_nobody_uses_is_collected_and_temporary_folders_are_not(tmp_path):
     kept = make_environment(digests(wheel(tmp_path / "w", "tool", CODE)), tmp_path / "e")
     make_environment(digests(wheel(tmp_path / "v", "other", CODE)), tmp_path / "e")
-    (tmp_path / "e" / ".half.1.part").mkdir()
+    over = subprocess.Popen([sys.executable, "-c", ""])
+    over.wait()
+    (tmp_path / "e" / f".{kept.name}.{over.pid}-0.part").mkdir()
+    (tmp_path / "e" / f".{'0' * 64}.{os.getpid()}-0.part").mkdir()
     (tmp_path / "e" / ".scratch" / "worker-1").mkdir(parents=True)
     collect(tmp_path / "e", {kept.name})
     assert {path.name for path in (tmp_path / "e").iterdir()} == {kept.name, ".scratch"}
-    empty_scratch(tmp_path / "e")
+    sweep(tmp_path / "e")
     assert {path.name for path in (tmp_path / "e").iterdir()} == {kept.name}
     collect(tmp_path / "nothing", ())
+
+
+def test_what_a_living_process_makes_and_somebody_needs_is_not_collected(tmp_path, monkeypatch):
+    """A trial unpacks its bundle's wheels in a process of its own, while the agent tidies up."""
+    wheels = digests(wheel(tmp_path / "w", "tool", CODE))
+    compiled = environment._compile
+
+    def tidied_meanwhile(stage: Path) -> None:
+        collect(tmp_path / "e", {environment_name(wheels)})
+        compiled(stage)
+
+    monkeypatch.setattr(environment, "_compile", tidied_meanwhile)
+    site = make_environment(wheels, tmp_path / "e")
+    assert (site / "tool" / "__init__.py").is_file()
+    assert [path.name for path in (tmp_path / "e").iterdir()] == [site.name]
 
 
 def test_another_python_than_the_wheels_are_for_is_told():

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import Any
 
 from edgepack_worker import hugging_face as original  # what asks a pipeline in a worker asks it here
 
 from ..fields import Unsuited, line
+from ..jobs import carry_out
 from .hugging_face_network import export, longest
 from .hugging_face_task import ANSWERING, TOKENIZER, described, texts_of, tokenizer_text
-from .job import carry_out
-
-_LONGEST_S = 60.0  # of asking a large pipeline: the user's rows come first, what is left out then was made for it
 
 
 def main(job_text: str) -> None:
@@ -51,7 +48,11 @@ def _opened(task: str, path: str) -> Any:
 
 
 def _answered(task: str, pipeline: Any, job: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """The rows that the original answers, of those given and of texts made of its own words."""
+    """The rows that the original answers, of those given and of texts made of its own words.
+
+    All are asked, however long that takes: what proves a pipeline may not depend on how busy a machine is. Where it
+    takes too long the whole job is stopped, and that is the reason why it runs in a worker.
+    """
     with open(job["rows"]) as file:
         given = json.load(file)
     needed = [name for name, type_ in job["input"] if not type_.endswith("?")]
@@ -63,10 +64,7 @@ def _answered(task: str, pipeline: Any, job: dict[str, Any]) -> tuple[list[Any],
     rows: list[Any] = []
     answers: list[Any] = []
     refused = ""
-    end = time.monotonic() + _LONGEST_S
     for asked in given:
-        if answers and time.monotonic() > end:
-            break
         row = {name: asked.get(name) for name, _ in job["input"]}
         try:
             answers.append(_asked(task, pipeline, row, job))

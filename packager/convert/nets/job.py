@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from ..fields import Unsuited, line
+from ..jobs import carry_out
 from .other_rows import check_alone, refusal
 from .rows import given_rows, made_rows
 from .tensors import TensorField, answered_fields, field
@@ -24,21 +23,6 @@ def main(job_text: str) -> None:
     carry_out(job_text, _run)
 
 
-def carry_out(job_text: str, run: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
-    """Have `run` fill in the result of a job; a refusal is part of it, a fault of ours ends the process."""
-    warnings.simplefilter("ignore")
-    job = json.loads(job_text)
-    result: dict[str, Any] = {}
-    try:
-        run(job, result)
-    except Unsuited as error:
-        result = {"refused": str(error)}
-    except MemoryError:
-        result = {"refused": "it needs more memory than a conversion is given"}
-    with open(os.path.join(job["folder"], "result.json"), "w") as file:
-        json.dump(result, file)
-
-
 def _run(job: dict[str, Any], result: dict[str, Any]) -> None:
     module = import_module(f".{_FORMS[job['form']]}", __package__)
     net = module.Net(job["model"])
@@ -48,7 +32,7 @@ def _run(job: dict[str, Any], result: dict[str, Any]) -> None:
     count = len(next(iter(rows.values())))
     answers, again = net.ask(rows), net.ask(rows)
     alone = _alone(net, inputs, rows)
-    outputs = answered_fields(declared, net.names, answers, alone, count)
+    outputs = answered_fields(declared, net.outputs, answers, alone, count)
     check_alone(net.ask, rows, answers, again)
     said = {
         "input": [(each.name, each.text) for each in inputs],

@@ -15,7 +15,7 @@ import keras
 import torch
 
 from ..fields import Unsuited, line
-from .tensors import TensorField, names_of, one_by_one
+from .tensors import Outputs, TensorField, names_of, one_by_one, placed
 from .torchscript import exported
 
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -32,7 +32,7 @@ class Net:
         if not getattr(self.model_, "inputs", None):
             raise Unsuited("it does not say its inputs: call the model once, or build it with keras.Input, and save it")
         self._single = any(each.shape[0] == 1 for each in self.model_.inputs)  # rows one by one
-        self.names = _names(self.model_)
+        self.outputs = _outputs(self.model_)
 
     @property
     def model(self) -> str:
@@ -41,21 +41,25 @@ class Net:
 
     def fields(self, declared: list[TensorField] | None) -> list[TensorField]:
         """The input fields: the model's, or those given, which may fix an axis that it leaves free."""
+        names = [str(each.name) for each in self.model_.inputs]
+        keys = _keys(getattr(self.model_, "input", None), len(names))
+        shown = names_of("input", len(names), keys or names)
         own = [
             TensorField(name, str(each.dtype), tuple(-1 if size is None else int(size) for size in each.shape[1:]))
-            for name, each in zip(names_of("input", len(self.model_.inputs)), self.model_.inputs, strict=True)
+            for name, each in zip(shown, self.model_.inputs, strict=True)
         ]
         if declared is None:
             return own
         if len(declared) != len(own):
             raise Unsuited(f"[steps.input] has {len(declared)} fields, the model takes {len(own)}")
-        for want, have in zip(declared, own, strict=True):
+        fields = placed("input", declared, keys, names, shown)
+        for want, have in zip(fields, own, strict=True):
             if not _agrees(want, have):
                 raise Unsuited(f"[steps.input] {want.name} is {want.text}, the model takes {have.text}")
-        return declared
+        return fields
 
     def ask(self, arrays: Mapping[str, Any]) -> list[Any]:
-        """The model's answers, in its order."""
+        """The model's answers, in its order; those of a dict in the order of its keys."""
         return one_by_one(self._asked, arrays) if self._single else self._asked(arrays)
 
     def _asked(self, arrays: Mapping[str, Any]) -> list[Any]:
@@ -75,7 +79,8 @@ class Net:
         struct = getattr(self.model_, "input", None) if len(tensors) > 1 else None
         given = tensors[0] if len(tensors) == 1 else keras.tree.pack_sequence_as(struct, tensors)
         found = self.model_(given, training=False)
-        return [found[name] for name in self.names] if self.names else list(keras.tree.flatten(found))
+        keys = self.outputs.keys
+        return [found[key] for key in keys] if keys else list(keras.tree.flatten(found))
 
 
 class _Flat(torch.nn.Module):  # type: ignore[misc,unused-ignore]
@@ -89,12 +94,24 @@ class _Flat(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         return tuple(self._call(list(tensors)))
 
 
-def _names(model: Any) -> list[str] | None:
-    """The names of several outputs that the model gives in a dict, in its order: `outputs` has them sorted."""
-    struct = getattr(model, "output", None)
-    if not isinstance(struct, dict) or not len(struct) == len(model.outputs) > 1:
-        return None
-    return list(struct)
+def _outputs(model: Any) -> Outputs:
+    """The keys of several outputs that the model gives in a dict, in its order: `outputs` has them sorted. The names of
+    their layers, where it gives them otherwise.
+    """
+    struct: Any = getattr(model, "output", None)
+    if _keys(struct, len(model.outputs)) and len(struct) > 1:
+        return Outputs(list(struct))
+    return Outputs(names=[str(name) for name in getattr(model, "output_names", ())])
+
+
+def _keys(struct: Any, count: int) -> list[str]:
+    """The keys of a dict of so many tensors, in the order that flattening gives; none for what is no such dict."""
+    if not isinstance(struct, dict) or len(struct) != count:
+        return []
+    if not all(isinstance(each, keras.KerasTensor) for each in struct.values()):
+        return []
+    places = keras.tree.pack_sequence_as(struct, list(range(count)))
+    return sorted(places, key=places.get)
 
 
 def _opened(path: str) -> tuple[Any, bool]:

@@ -12,14 +12,14 @@ import onnx
 import tensorflow as tf
 
 from ..fields import Unsuited, line
-from .tensors import TensorField, one_by_one
+from .tensors import Outputs, TensorField, one_by_one, placed
 
 OPSET, IR = 17, 8
 _USUAL = "serving_default"
 
 
 class Net:
-    """A loaded model; arrays go by the names of fields, each of which stands for one input of the signature."""
+    """A loaded model; arrays go by the names of fields, in the order of the signature's sorted inputs."""
 
     kind = "TensorFlow"
     wide: tuple[str, ...] = ()
@@ -31,9 +31,8 @@ class Net:
             raise Unsuited(f"it does not load in TensorFlow {tf.__version__}: {line(error)}") from error
         self.key, self._signature = _signature(self._loaded)
         self._specs = dict(sorted(self._signature.structured_input_signature[1].items()))
-        self.names: list[str] | None = sorted(self._signature.structured_outputs)
+        self.outputs = Outputs(sorted(self._signature.structured_outputs))
         self._single = any(spec.shape.rank and spec.shape[0] == 1 for spec in self._specs.values())  # rows one by one
-        self._inputs: dict[str, str] = {}  # field → input of the signature
 
     @property
     def model(self) -> str:
@@ -42,30 +41,24 @@ class Net:
 
     def fields(self, declared: list[TensorField] | None) -> list[TensorField]:
         """The input fields: the signature's, or those given, by the same names; one field may be named otherwise."""
-        own = {name: _field(name, spec) for name, spec in self._specs.items()}
+        own = [_field(name, spec) for name, spec in self._specs.items()]
         if declared is None:
-            self._inputs = {name: name for name in own}
-            return list(own.values())
-        if len(declared) == len(own) == 1:
-            self._inputs = {declared[0].name: next(iter(own))}
-        elif {each.name for each in declared} == set(own):
-            self._inputs = {each.name: each.name for each in declared}
-        else:
-            raise Unsuited(f"[steps.input] must name the signature's inputs: {', '.join(own)}")
-        for each in declared:
-            have = own[self._inputs[each.name]]
+            return own
+        if not len(declared) == len(own) == 1 and {each.name for each in declared} != set(self._specs):
+            raise Unsuited(f"[steps.input] must name the signature's inputs: {', '.join(self._specs)}")
+        fields = placed("input", declared, list(self._specs))
+        for each, have in zip(fields, own, strict=True):
             if each.scalar != have.scalar or not have.fits(each.shape):
                 raise Unsuited(f"[steps.input] {each.name} is {each.text}, the model takes {have.text}")
-        return declared
+        return fields
 
     def ask(self, arrays: Mapping[str, Any]) -> list[Any]:
-        """The signature's answers, by the names of its outputs."""
+        """The signature's answers, in the order of their names."""
         return one_by_one(self._called, arrays) if self._single else self._called(arrays)
 
     def _called(self, arrays: Mapping[str, Any]) -> list[Any]:
-        given = {self._inputs[name]: tf.constant(array) for name, array in arrays.items()}
-        found = self._signature(**given)
-        return [found[name].numpy() for name in self.names or ()]
+        found = self._signature(**{name: tf.constant(each) for name, each in zip(self._specs, arrays.values())})
+        return [found[name].numpy() for name in self.outputs.keys]
 
     def export(
         self, path: str, arrays: Mapping[str, Any], inputs: Sequence[TensorField], outputs: Sequence[TensorField]
@@ -73,13 +66,12 @@ class Net:
         """Write the model as ONNX; raises what the exporter raises."""
         import tf2onnx
 
-        taken = [self._inputs[each.name] for each in inputs]
-        known = [self._specs[name] for name in taken]
+        known = list(self._specs.values())
         specs = [tf.TensorSpec(each.shape, each.dtype, f"in{at}") for at, each in enumerate(known)]
 
         def called(*tensors: Any) -> list[Any]:
-            found = self._signature(**dict(zip(taken, tensors, strict=True)))
-            return [found[name] for name in self.names or ()]
+            found = self._signature(**dict(zip(self._specs, tensors, strict=True)))
+            return [found[name] for name in self.outputs.keys]
 
         made, _ = tf2onnx.convert.from_function(tf.function(called), specs, opset=OPSET)
         sides = [each.name for each in inputs], [each.name for each in outputs]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..fields import Unsuited, line
-from .tensors import TensorField, names_of
+from .tensors import Outputs, TensorField, names_of, placed
 
 OPSET = 17  # what every runtime of the last years reads; the exporter writes IR 8 with it
 
@@ -24,7 +24,7 @@ class Net:
             self.module = torch.jit.load(path, map_location="cpu").eval()
         except (RuntimeError, ValueError) as error:
             raise Unsuited(f"it does not load in torch {torch.__version__}: {line(error)}") from error
-        self.names: list[str] | None = None  # of outputs, where the module gives them in a dict
+        self.outputs = Outputs()  # until it has been asked
         self.wide = ("float64",)  # columns that are not converted
 
     @property
@@ -45,25 +45,33 @@ class Net:
         if not len(needed) <= len(declared) <= len(arguments):
             listed = ", ".join(each.name for each in arguments)
             raise Unsuited(f"[steps.input] has {len(declared)} fields, forward takes {len(needed)}: {listed}")
-        return declared
+        return placed("input", declared, [each.name for each in arguments], names_of("input", len(arguments)))
 
     def ask(self, arrays: Mapping[str, Any]) -> list[Any]:
-        """The module's answers, in its order."""
+        """The module's answers, in its order; those of a dict in the order of its first one."""
         with torch.inference_mode():
             found = self.module(*[torch.from_numpy(array) for array in arrays.values()])
         if isinstance(found, dict):
-            self.names = [str(name) for name in found]
-            found = list(found.values())
+            found = self._in_order({str(name): each for name, each in found.items()})
+        elif isinstance(found, tuple):
+            self.outputs = Outputs(names=list(getattr(found, "_fields", ())))
         answers = [found] if isinstance(found, torch.Tensor) else list(found)
         if not answers or not all(isinstance(each, torch.Tensor) for each in answers):
             raise Unsuited("its forward gives something else than a tensor, a tuple or a dict of tensors")
         return [each.detach().numpy() for each in answers]
 
+    def _in_order(self, found: dict[str, Any]) -> list[Any]:
+        keys = self.outputs.keys or list(found)
+        if sorted(keys) != sorted(found):
+            raise Unsuited("its forward gives other names from call to call")
+        self.outputs = Outputs(keys)
+        return [found[key] for key in keys]
+
     def export(
         self, path: str, arrays: Mapping[str, Any], inputs: Sequence[TensorField], outputs: Sequence[TensorField]
     ) -> None:
         """Write the module as ONNX; raises what the exporter raises."""
-        if self.names is not None:
+        if self.outputs.keys:
             raise Unsuited("its answer is a dict, which the exporter does not know")
         exported(self.module, path, arrays, inputs, outputs)
 

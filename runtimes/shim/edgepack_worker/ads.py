@@ -33,18 +33,36 @@ def load(order: dict[str, Any]) -> Callable[[Arrays, int], Arrays]:
     options = order["options"]
     predict = _predict_of(Path(order["model"]), options["entry"])
     if options.get("probe"):
-        return _probe(predict, options["payloads"])
+        return _probe(predict, options["probe"])
+
+    def value(arrays: Arrays, rows: int) -> Arrays:  # the whole of what predict() returns, whatever its members are
+        return {FIELD: [predict(arrays[FIELD][0])]}
+
     if options.get("json"):  # no fields of its own: `main` makes values of it
-        return lambda arrays, rows: predict(arrays[FIELD][0])
-    values = of_values(lambda arrays, rows: predict(arrays[FIELD][0]))
+        return value
+    values = of_values(value)
     form, output = FORMS[options["payload"]], list(order["output"])
+    never = [name for name, text in order["output"].items() if not text.endswith("?")]
 
     def answer(arrays: Arrays, rows: int) -> Arrays:
         if list(arrays) == [FIELD] and FIELD not in order["input"]:
             return values(arrays, rows)
-        return _columns(output, form(predict, arrays, rows), rows)
+        return _without_nulls(_columns(output, form(predict, arrays, rows), rows), never)
 
     return answer
+
+
+def _without_nulls(columns: Arrays, never: list[str]) -> Arrays:
+    """The columns. Raises Misfit where one of `never` has a null: what to write, ADS's users would not guess."""
+    for name in never:
+        is_plain = columns[name].dtype != object  # numbers side by side
+        row = None if is_plain else next((at for at, each in enumerate(columns[name]) if each is None), None)
+        if row is not None:
+            raise Misfit(
+                f"field '{name}': predict() gave null for row {row}: where it may, write \"required\": false in "
+                "output_schema.json, or a type with '?' in [steps.output]"
+            )
+    return columns
 
 
 def _predict_of(folder: Path, entry: str) -> Callable[[Any], Any]:
@@ -67,11 +85,14 @@ def _checked(model: Any) -> Any:
     return model
 
 
-def _probe(predict: Callable[[Any], Any], payloads: list[str]) -> Callable[[Arrays, int], Arrays]:
-    """Ask rows in each form, and say as JSON what each gave: at packaging, to find the form that score.py reads."""
+def _probe(predict: Callable[[Any], Any], asked: str) -> Callable[[Arrays, int], Arrays]:
+    """Ask rows in the form that the field `asked` names, and say as JSON what came: at packaging, to find the form that
+    score.py reads.
+    """
 
     def answer(arrays: Arrays, rows: int) -> Arrays:
-        return {"said": _objects([json.dumps({form: _tried(form, arrays, rows) for form in payloads})] * rows)}
+        form = arrays.pop(asked)[0]
+        return {"said": _objects([json.dumps(_tried(form, arrays, rows))] * rows)}
 
     def _tried(form: str, arrays: Arrays, rows: int) -> dict[str, Any]:
         try:

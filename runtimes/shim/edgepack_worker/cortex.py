@@ -30,8 +30,11 @@ def load(order: dict[str, Any]) -> Callable[[dict[str, Any], int], dict[str, Any
     options = order["options"]
     folder = Path(order["model"])
     os.environ.update(options.get("env", {}))
-    module = import_the_one(folder / options["folder"], lambda tree: 0, options["name"], options["entry"])
-    made = _predictor(getattr(module, options["name"]), options, folder)
+    said = options.get("python_path")
+    first = folder / said if said else None
+    module = import_the_one(folder / options["folder"], lambda tree: 0, options["name"], options["entry"], first)
+    models = cortex_clients.Models(options.get("models", {}), folder, options.get("cache_size"))
+    made = _predictor(getattr(module, options["name"]), options, models)
     takes = set(inspect.signature(made.predict).parameters)
 
     def answer(arrays: dict[str, Any], rows: int) -> dict[str, Any]:
@@ -40,14 +43,14 @@ def load(order: dict[str, Any]) -> Callable[[dict[str, Any], int], dict[str, Any
             "query_params": dict(parse_qsl(_text(arrays, "query"), keep_blank_values=True)),
             "headers": json.loads(_text(arrays, "headers") or "{}"),
         }
-        return {FIELD: _one(made.predict(**{name: value for name, value in asked.items() if name in takes}))}
+        with models.asked():
+            return {FIELD: _one(made.predict(**{name: value for name, value in asked.items() if name in takes}))}
 
     return answer
 
 
-def _predictor(kind: Any, options: dict[str, Any], folder: Path) -> Any:
+def _predictor(kind: Any, options: dict[str, Any], models: cortex_clients.Models) -> Any:
     """The user's predictor, with all models loaded unless it wants few of them in memory."""
-    models = cortex_clients.Models(options.get("models", {}), folder, options.get("cache_size"))
     takes = inspect.signature(kind.__init__).parameters
     clients = {name: make(models) for name, make in _CLIENTS.items() if name in takes}
     given = {"config": options.get("config", {}), **clients}

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .absent import Absent
 
 LATEST = "latest"
 _KINDS = {
@@ -24,7 +27,8 @@ _KINDS = {
 
 
 class Models:
-    """The models of a project: name → version → {"path": its folder or file}, read when somebody asks for one.
+    """The models of a project: name → version → {"path": its folder or file}, read when somebody asks for one. One
+    without a path is not on this disk.
 
     At most `most` stay in memory, all where that is None.
     """
@@ -32,17 +36,31 @@ class Models:
     def __init__(self, told: Mapping[str, Mapping[str, Mapping[str, Any]]], folder: Path, most: int | None) -> None:
         self._told, self._folder, self._most = told, folder, most
         self._loaded: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._used: OrderedDict[tuple[str, str], None] = OrderedDict()  # the one longest unused first
+        self._missed: Absent | None = None
         self.load: Callable[[Path], Any] = lambda place: None
 
     def get(self, name: str | None, version: str | None) -> Any:
-        """A model in memory. Raises ValueError that lists the names or versions there are."""
-        found, number = self._chosen(name, version)
-        if (found, number) not in self._loaded:
-            while self._most is not None and len(self._loaded) >= self._most:
-                self._loaded.popitem(last=False)
-            self._loaded[found, number] = self.load(self._folder / self._told[found][number]["path"])
-        self._loaded.move_to_end((found, number))
-        return self._loaded[found, number]
+        """A model in memory. Raises ValueError that lists the names or versions there are, RuntimeError for one that
+        does not load, Absent for one that is not on this disk.
+        """
+        key = self._chosen(name, version)
+        if "path" not in self._told[key[0]][key[1]]:
+            self._missed = Absent(*key, self._used)
+            raise self._missed
+        self._used[key] = None
+        self._used.move_to_end(key)
+        return self._in_memory(*key)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around a request: a model that was missed is told, whatever the predictor made of that."""
+        self._missed = None
+        try:
+            yield
+        finally:
+            if self._missed is not None:
+                raise self._missed
 
     def told(self, name: str | None, version: str | None) -> Mapping[str, Any]:
         """What the project says of a model, beside where it lies."""
@@ -51,9 +69,24 @@ class Models:
 
     def warm(self) -> None:
         """Load the models, as many as may stay: a broken one is known at the start, and no request waits for them."""
-        every = [(name, version) for name, versions in self._told.items() for version in versions]
+        every = [(name, number) for name, each in self._told.items() for number, said in each.items() if "path" in said]
         for name, version in every[: self._most]:
-            self.get(name, version)
+            self._in_memory(name, version)
+
+    def _in_memory(self, name: str, version: str) -> Any:
+        if (name, version) not in self._loaded:
+            while self._most is not None and len(self._loaded) >= self._most:
+                self._loaded.popitem(last=False)
+            self._loaded[name, version] = self._read(name, version)
+        self._loaded.move_to_end((name, version))
+        return self._loaded[name, version]
+
+    def _read(self, name: str, version: str) -> Any:
+        try:
+            return self.load(self._folder / self._told[name][version]["path"])
+        except Exception as error:  # whatever the user's own code raises
+            said = f"{type(error).__name__}: {error}"
+            raise RuntimeError(f"model {name!r}, version {version}, does not load: {said}") from error
 
     def _chosen(self, name: str | None, version: str | None) -> tuple[str, str]:
         listed = ", ".join(repr(each) for each in self._told)
@@ -214,7 +247,10 @@ def _shaped(name: str, value: Any, said: Mapping[str, Any]) -> Any:
     """An array of the input's type; one of another rank takes the input's shape, its free first axis as it comes."""
     shape = [size if isinstance(size, int) and size >= 0 else None for size in said["shape"]]
     kind = said["type"]
-    array = np.asarray(value, dtype=object if kind in ("object", "string") else kind)
+    try:
+        array = np.asarray(value, dtype=object if kind in ("object", "string") else kind)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"input {name!r} is no array of {kind}: {error}") from error
     if array.ndim == len(shape):
         return array
     fixed = [1 if size is None else size for size in shape]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 
@@ -23,10 +25,27 @@ def of_values(answer: Answer) -> Callable[[dict[str, Any], int], dict[str, Any]]
         found = []
         for row, each in enumerate(arrays[FIELD]):
             given = {FIELD: _column([_value(each)]), **{name: column[row : row + 1] for name, column in beside.items()}}
-            found.append(_said(answer(given, 1)))
+            try:
+                found.append(_said(answer(given, 1)))
+            except BaseException as error:
+                if rows > 1:
+                    _name(error, row, given)
+                raise
         return {FIELD: _column(found)}
 
     return ask
+
+
+def row_of(error: BaseException) -> str:
+    """Which of several rows an error is about, and which model that was asked for; empty where it is about one."""
+    return getattr(error, "edgepack_row", "")
+
+
+def _name(error: BaseException, row: int, given: dict[str, Any]) -> None:
+    query = dict(parse_qsl(str(given["query"][0]))) if "query" in given else {}
+    asked = "".join(f", {name} {query[name]!r}" for name in ("model", "version") if name in query)
+    with suppress(AttributeError, TypeError):  # an error of the user's that takes no attribute is told without
+        error.edgepack_row = f"row {row}{asked}"  # type: ignore[attr-defined]
 
 
 def is_bytes(column: Any) -> bool:

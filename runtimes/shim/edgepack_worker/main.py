@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import columns, frames
-from .json_value import FIELD, is_bytes, of_values
+from .absent import Absent
+from .json_value import FIELD, is_bytes, of_values, row_of
 from .types import parse
 
 _LONGEST = 500  # characters of a message
@@ -64,6 +65,8 @@ def _answered(answer: Answer, body: Any, schema: Any, texts: Any, takes_values: 
             texts = {FIELD: "binary" if is_bytes(given[FIELD]) else "string"}
             schema = {FIELD: parse(texts[FIELD])}
         return {}, columns.encode(schema, texts, given, rows)
+    except Absent as absent:
+        return {"error": _plain(absent), "absent": True}, [json.dumps(absent.said).encode()]
     except MemoryError:
         return {"error": "out of memory: give the pipeline more under [resources] memory, or send fewer rows"}, ()
     except BaseException as error:  # noqa: BLE001 - as above; also SystemExit, which must not end the worker
@@ -73,7 +76,7 @@ def _answered(answer: Answer, body: Any, schema: Any, texts: Any, takes_values: 
 
 def _plain(error: BaseException) -> str:
     """An error in one line: where in the user's files it arose stands in the log."""
-    text = " ".join(str(error).split())
+    text, row = " ".join(str(error).split()), row_of(error)
     if isinstance(error, columns.Misfit):
         return text[:_LONGEST]
-    return f"{type(error).__name__}{': ' if text else ''}{text}"[:_LONGEST]
+    return f"{row}{': ' if row else ''}{type(error).__name__}{': ' if text else ''}{text}"[:_LONGEST]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -23,14 +24,21 @@ _SETTINGS = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    "KERAS_BACKEND": "torch",
 }
+_BACKENDS = (
+    "tensorflow",
+    "torch",
+    "jax",
+)  # of Keras, which takes the first unless it is told, whether it is there or not
 
 
 def load(order: dict[str, Any]) -> Callable[[dict[str, Any], int], dict[str, Any]]:
     """Load the model; see `main.load`."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    backend = next((name for name in _BACKENDS if find_spec(name)), None)
+    if backend is not None:
+        os.environ.setdefault("KERAS_BACKEND", backend)
     os.environ["MLFLOW_TRACKING_URI"] = str(Path(gettempdir(), "mlruns"))
     from mlflow.pyfunc import load_model
 
@@ -76,8 +84,8 @@ def _tensors(taken: Mapping[str, Type], names: list[str | None]) -> Callable[[di
 
     def ask(given: dict[str, Any]) -> Any:
         arrays = [_dense(given[field]) for field in taken]
-        if len(arrays) == 1 and names[0] in (None, next(iter(taken))):
-            return arrays[0] if names[0] is None else {names[0]: arrays[0]}
+        if names == [None]:
+            return arrays[0]
         return {str(name): array for name, array in zip(names, arrays)}
 
     return ask

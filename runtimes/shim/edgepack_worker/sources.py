@@ -15,18 +15,23 @@ _SHIM = str(Path(__file__).resolve().parent.parent)
 
 
 def import_the_one(
-    folder: Path, defines: Callable[[ast.Module], int], what: str, entry: str | None = None
+    folder: Path,
+    defines: Callable[[ast.Module], int],
+    what: str,
+    entry: str | None = None,
+    first: Path | None = None,
 ) -> ModuleType:
     """Import the file `entry` under `folder`; where none is given, the one in which `defines` counts one definition.
 
-    The folder, and that of the file, come onto the path, and the folder becomes the working directory: users' code
-    imports its neighbours and opens its files by either. Raises ImportError for none or several.
+    The folder `first`, that of the file and the whole come onto the path, and the whole becomes the working directory:
+    users' code imports its neighbours and opens its files by either. Raises ImportError for none or several.
     """
     path = folder / entry if entry else _the_one(folder, defines, what)
     os.chdir(folder)
     # behind the standard library and our shims, before the packages: none of them hides a user's module
     at = sys.path.index(_SHIM) + 1 if _SHIM in sys.path else len(sys.path)
-    sys.path[at:at] = list(dict.fromkeys([str(path.parent), str(folder)]))
+    places = [*([first] if first else []), path.parent, folder]
+    sys.path[at:at] = list(dict.fromkeys(map(str, places)))
     return _imported(path, _module_name(path, folder))
 
 

@@ -112,7 +112,8 @@ def register_torch_model(
             runner=TorchRunner(preprocess_data or RunnerBase.preprocess_data, postprocess_data or _same),
             runner_name=type(model_instance).__name__,
             instance=model_instance,
-            requirements=["torch", *requirements] if not _names_torch(requirements) else requirements,
+            requirements=requirements,
+            adds=("torch",),
         )
     )
 
@@ -135,13 +136,6 @@ def finish(*args: Any, **kwargs: Any) -> None:
 
 def _same(data: Any) -> Any:
     return data
-
-
-def _names_torch(requirements: Any) -> bool:
-    return any(
-        str(line).replace("=", " ").replace("<", " ").replace(">", " ").split()[:1] == ["torch"]
-        for line in requirements
-    )
 
 
 def _check_runner(runner: Any, instance: Any, number: Any) -> None:

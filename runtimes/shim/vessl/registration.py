@@ -22,7 +22,9 @@ RUNNER, INSTANCE, VOLUME = "runner.pkl", "instance.pkl", "volume"
 
 @dataclass
 class Registration:
-    """One model as it was registered. `save` keeps `model` by code of the user's own."""
+    """One model as it was registered. `save` keeps `model` by code of the user's own; `adds` are packages that it needs
+    besides `requirements`, where these do not name them.
+    """
 
     repository: Any
     number: Any
@@ -33,6 +35,7 @@ class Registration:
     model: Any = None
     loads: bool = False
     requirements: Any = ()
+    adds: Sequence[str] = ()
     artifacts: Any = field(default_factory=dict)
 
 
@@ -69,6 +72,7 @@ def register(model: Registration) -> None:
         "props": props,
         "artifacts": placed,
         "requirements": list(model.requirements),
+        "adds": list(model.adds),
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from columns.schema import Schema
 from columns.values import object_array
 from edgepack.errors import BadInput
 from packager import Checklist, Project, package
+from packager.dialects.cortex import remote_marks
 from packager.dialects.cortex_layout import is_cortex, is_models_folder
 from packager.inspect import inspect_step
 from packager.package import Packaged
@@ -222,24 +224,41 @@ def test_a_predictor_answers_as_it_does_by_itself(tmp_path: Path, cache: Path) -
 def test_a_predictor_without_models_and_without_a_sample_is_loaded_and_asked_nothing(
     tmp_path: Path, cache: Path
 ) -> None:
-    text = API.partition("    multi_model_reloading")[0] + "    config: {offset: 1}\n"
+    """It imports from its `python_path` first, then from where it lies."""
+    text = API.partition("    multi_model_reloading")[0] + "    config: {offset: 1}\n    python_path: ./lib/\n"
+    modules = {"lib/helper.py": "NAME = 'lib'", "helper.py": "NAME = 'beside'", "other.py": "NAME = 'other'"}
     code = """
+import helper, other
+
 class PythonPredictor:
     def __init__(self, config):
         self.offset = config["offset"]
 
     def predict(self, payload):
-        return [payload, self.offset]
+        return [payload, self.offset, helper.NAME, other.NAME]
 """
-    found = packaged(api(tmp_path / "project", yaml=text, predictor=code, sample=None), cache)
+    found = packaged(api(tmp_path / "project", yaml=text, predictor=code, sample=None, **modules), cache)
     assert found.parity["rows"] == 0
     assert run_trial(unpack(bundles(found.index)[0], tmp_path / "tried"), environments=cache / "workers").passed
     pipeline = loaded(found, cache)
     try:
         arrays = {"json": object_array(['{"z": null}'])}
-        assert pipeline.infer(Columns(asked_schema(), arrays, 1)).outputs["json"][0] == '[{"z":null},1]'
+        assert pipeline.infer(Columns(asked_schema(), arrays, 1)).outputs["json"][0] == '[{"z":null},1,"lib","other"]'
     finally:
         pipeline.close()
+
+
+def test_a_sample_that_a_model_does_not_answer_is_refused_with_the_models_name(tmp_path: Path, cache: Path) -> None:
+    code = PREDICTOR.replace(
+        "        factor = ", "        payload['b' if query_params['model'] == 'b' else 'x']\n        factor = "
+    )
+    checklist = Checklist()
+    source = Project.open(api(tmp_path / "project", predictor=code))
+    with pytest.raises(BadInput, match=r"^step 'multiplier-api': row 1, model 'b', version '1': KeyError: 'b'$"):
+        wheels = WheelSource(cache.parent / "wheels")
+        package(source, [host_target()], cache=cache, wheels=wheels, here=True, checklist=checklist)
+    failed = checklist.checks[-1]
+    assert failed.key == "parity.runs" and "sample.json" in str(failed.fix) and "onnxruntime" not in str(failed.fix)
 
 
 ONNX_API = """
@@ -247,6 +266,7 @@ ONNX_API = """
   kind: RealtimeAPI
   predictor: {type: onnx, path: predictor.py, models: {paths: [{name: a, path: ./m}]}}
 """
+ONNX = "class ONNXPredictor:\n    def __init__(self, onnx_client): pass\n    def predict(self, payload): pass\n"
 PYTHON = "class PythonPredictor:\n    def __init__(self, config{}): pass\n    def predict(self, payload): pass\n"
 
 
@@ -268,6 +288,19 @@ PYTHON = "class PythonPredictor:\n    def __init__(self, config{}): pass\n    de
         ({"yaml": API.replace("./models/", "absent")}, "models.dir 'project/absent' has no folders"),
         ({"yaml": API.replace("cache_size: 2", "cache_size: 0")}, "cache_size is 0: expected 1 or more"),
         ({"yaml": API.replace("cache_size: 2", "path: models/a")}, "has path and dir: expected one of path, paths and"),
+        ({"yaml": API + "    python_path: ../lib"}, "predictor.python_path '../lib' leads out of the project"),
+        ({"yaml": API + "    python_path: lib"}, "predictor.python_path 'lib' is no folder of 'project' with files"),
+        (
+            {"yaml": API.replace("Multiplier_API", "../x")},
+            "name '../x' is not plain: expected one such as 'iris-classifier'",
+        ),
+        (
+            {"yaml": ONNX_API.replace("name: a", "name: a/b")},
+            "models.paths name 'a/b' is not plain: expected one such as",
+        ),
+        ({"yaml": ONNX_API.replace("name: a", "name: '..'")}, "models.paths name '..' is not plain: expected"),
+        ({"yaml": ONNX_API.replace("name: a", "name: ''")}, "models.paths name '' is not plain: expected"),
+        ({"yaml": ONNX_API.replace("name: a", 'name: "a\\nb"')}, "models.paths name 'a\\nb' is not plain: expected"),
         ({"yaml": API.replace("path: predictor.py", "path: ../p.py")}, "predictor.path '../p.py' is no .py file"),
         ({"predictor": "x = 1"}, "predictor.py has no class PythonPredictor: expected one, as cortex.yaml has type"),
         ({"predictor": PREDICTOR + PREDICTOR}, "predictor.py has 2 predictors, PythonPredictor in line 5 and"),
@@ -282,6 +315,10 @@ PYTHON = "class PythonPredictor:\n    def __init__(self, config{}): pass\n    de
         ({"sample": "{"}, "the body is not JSON"),
         ({"models/a/x/factor.json": "1"}, "model 'a': 'x' lies beside version folders and is no integer"),
         ({"yaml": ONNX_API, "m/a.onnx": b"x", "m/b.onnx": b"x"}, "has a PythonPredictor: expected ONNXPredictor"),
+        (
+            {"yaml": ONNX_API, "predictor": ONNX, "m/4/a.onnx": linear(), "m/5/a.onnx": linear()[:-9]},
+            "model 'a', version 5: 'a.onnx' is not a whole ONNX model: it",
+        ),
         ({"yaml": ONNX_API.replace("m}]", "m}], dir: n")}, "has paths and dir: expected one of path, paths and dir"),
     ],
 )
@@ -293,6 +330,46 @@ def test_what_is_wrong_with_an_api_is_refused_in_one_line(
         inspect_step(project.steps[0], project.root, Checklist(), tmp_path / "cache")
     assert said in str(refused.value) and "\n" not in str(refused.value)
     assert not (tmp_path / "cache/workers").exists(), "nothing was executed"
+
+
+def test_a_cortex_yaml_that_does_not_unpack_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = Path(shutil.make_archive(str(tmp_path / "project"), "zip", api(tmp_path / "in")))
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("cortex.yaml")
+    data = bytearray(path.read_bytes())
+    at = info.header_offset + 30 + len("cortex.yaml")
+    data[at : at + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"^zip 'project\.zip' does not read: .*; copy it again"):
+        Project.open(path)
+
+
+def test_a_cortex_yaml_deeper_in_a_zip_is_not_the_projects(tmp_path: Path) -> None:
+    other = "- {name: other, kind: BatchAPI}"
+    path = Path(shutil.make_archive(str(tmp_path / "one"), "zip", api(tmp_path / "in", **{"a/cortex.yaml": other})))
+    assert Project.open(path).name == "multiplier-api"
+    versions(tmp_path / "versions")
+    files_of(tmp_path / "versions", {"9/cortex.yaml": other})
+    path = Path(shutil.make_archive(str(tmp_path / "iris"), "zip", tmp_path / "versions"))
+    assert Project.open(path).name == "iris"
+
+
+def test_a_cortex_yaml_that_leads_out_is_not_read(tmp_path: Path) -> None:
+    project = api(tmp_path / "project", yaml=None)
+    (tmp_path / "secret").write_text("- [secret")
+    (project / "cortex.yaml").symlink_to(tmp_path / "secret")
+    with pytest.raises(BadInput, match=r"'cortex\.yaml' in folder 'project' is a link or no plain file") as refused:
+        Project.open(project)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_cortex_yaml_is_read_no_further_than_settings_go(tmp_path: Path) -> None:
+    project = api(tmp_path / "project", yaml="")
+    with (project / "cortex.yaml").open("r+b") as file:
+        file.truncate(1 << 40)
+    for read in (Project.open, remote_marks):
+        with pytest.raises(BadInput, match=r"'cortex\.yaml' in 'project' is larger than 262144 bytes"):
+            read(project)
 
 
 def test_two_onnx_files_of_an_api_are_refused(tmp_path: Path) -> None:

@@ -140,6 +140,32 @@ def test_optional_columns_and_code_beside_an_estimator_are_left_to_pyfunc(tmp_pa
         assert inspected(place, tmp_path).kind == "mlflow"
 
 
+def test_a_flavour_with_parameters_is_left_to_pyfunc_which_knows_their_defaults(tmp_path: Path) -> None:
+    params = [{"name": "output_margin", "type": "boolean", "default": True, "shape": None}]
+    text = f"flavors:\n  onnx: {{data: model.onnx, code: null}}\n{PYFUNC}{signature(COLUMNS[:2], SUM, params)}"
+    place = folder(tmp_path / "model", text)
+    save(linear(), place / "model.onnx")
+    found = inspected(place, tmp_path)
+    assert found.kind == "mlflow" and "it takes the parameter 'output_margin'" in (found.reason or "")
+    assert found.input.to_dict() == {"sepal length": "float64", "count": "int64", "output_margin": "bool?"}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("signature_def_key: margins", "its signature_def_key is 'margins', not 'serving_default'"),
+        ("meta_graph_tags: [train, gpu]", "its meta_graph_tags is ['train', 'gpu'], not ['serve']"),
+    ],
+)
+def test_another_signature_of_a_savedmodel_than_the_usual_is_left_to_pyfunc(
+    tmp_path: Path, said: str, reason: str
+) -> None:
+    flavor = f"flavors:\n  tensorflow: {{saved_model_dir: tf, model_type: tf1-estimator, {said}}}\n"
+    place = folder(tmp_path / "model", f"{flavor}{PYFUNC}{signature(COLUMNS[:2], SUM)}", tf__saved_model_dot_pb=b"x")
+    found = inspected(place, tmp_path)
+    assert found.kind == "mlflow" and reason in (found.reason or "")
+
+
 def test_parameters_are_nullable_fields_and_golden_rows_leave_them_null(tmp_path: Path) -> None:
     params = [{"name": "scale", "type": "double", "default": 1.0, "shape": None}]
     params.append({"name": "words", "type": "string", "default": ["a"], "shape": [-1]})
@@ -194,6 +220,81 @@ dependencies:
     env = "python: 3.10.4\ndependencies:\n- -r requirements.txt\n- joblib==1.3\n"
     other = model_of(pyfunc(tmp_path / "env", python_env_dot_yaml=env), tmp_path)
     assert other.requirements() == ["joblib==1.3", "mlflow-skinny==3.17.2", "numpy", "pandas"]
+
+
+CONDA_WORDS = {
+    "numpy>=1.2": "numpy>=1.2",
+    "numpy <2": "numpy<2",
+    "numpy>=1.2,<2,!=1.5.*": "numpy!=1.5.*,<2,>=1.2",
+    "numpy=1.26": "numpy==1.26.*",
+    "numpy=1.26.*": "numpy==1.26.*",
+    "numpy==1.26.4": "numpy==1.26.4",
+    "numpy 1.26.4": "numpy==1.26.4",
+    "numpy 1.26.4 py311_0": "numpy==1.26.4",
+    "conda-forge/linux-64::numpy=1.26.4=py311_0": "numpy==1.26.4",
+    "numpy~=1.26.0": "numpy~=1.26.0",
+    "numpy": "numpy",
+}
+
+
+@pytest.mark.parametrize("words", CONDA_WORDS)
+def test_a_version_in_condas_words_is_the_same_in_pips(tmp_path: Path, words: str) -> None:
+    conda = f"dependencies:\n- python=3.9.16\n- pip<=23.1\n- {words!r}\n- {{pip: }}\n"
+    model = model_of(pyfunc(tmp_path / "model", conda_dot_yaml=conda), tmp_path)
+    assert model.requirements() == ["mlflow-skinny==3.17.2", CONDA_WORDS[words], "pandas"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("pip: numpy", "pip is no list of requirements"),
+        ("pip: 5", "pip is no list of requirements"),
+        ("pip: [numpy, 5]", "pip is no list of requirements"),
+        ("{pip: [numpy], conda: [x]}", "which no requirement says"),
+        ("5", "lists 5, which no requirement says"),
+        ("numpy>=1|<3", r"lists 'numpy>=1\|<3', which no requirement says"),
+        ("numpy=", "lists 'numpy=', which no requirement says"),
+        ("'numpy[version=\\'>=1\\']'".replace("\\'", "''"), "which no requirement says"),
+        ("_libgcc_mutex=0.1=main", "which no requirement says"),
+        ("pip: ['numpy==1', '-r more.txt']", "has the option '-r more.txt'"),
+    ],
+)
+def test_an_entry_of_conda_yaml_that_is_no_requirement_is_named(tmp_path: Path, entry: str, words: str) -> None:
+    place = pyfunc(tmp_path / "model", conda_dot_yaml=f"dependencies:\n- {entry}\n")
+    with pytest.raises(BadInput, match=f"conda.yaml in 'model'.*{words}"):
+        inspected(place, tmp_path)
+
+
+def test_constraints_that_log_model_wrote_bound_the_lines_of_their_packages(tmp_path: Path) -> None:
+    asked = "mlflow==3.17.2\nscipy>=1.10\nxgboost==2.1.4\njoblib; python_version < '3.12'\n-c constraints.txt\n"
+    bounds = "numpy<2\nscipy<1.15\nxgboost>=2,<3\njoblib>=1.3; sys_platform == 'linux'\nthreadpoolctl<4\nmlflow<4\n"
+    place = pyfunc(tmp_path / "model", requirements_dot_txt=asked, constraints_dot_txt=bounds)
+    expected = [
+        'joblib; python_version < "3.12"', 'joblib>=1.3; python_version < "3.12" and sys_platform == "linux"',
+        "mlflow-skinny==3.17.2", "numpy<2", "pandas", "scipy<1.15,>=1.10", "xgboost==2.1.4",
+    ]  # fmt: skip
+    assert model_of(place, tmp_path).requirements() == expected
+    conda = f"dependencies:\n- pip: {asked.splitlines()}\n"
+    other = pyfunc(tmp_path / "conda", conda_dot_yaml=conda, constraints_dot_txt=bounds)
+    assert model_of(other, tmp_path).requirements() == expected
+    told: list[str] = []
+    inspected(place, tmp_path, Checklist(notice=told.append))
+    assert any(line.endswith("which is not heeded: threadpoolctl") for line in told)
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "words"),
+    [
+        ("-c constraints.txt", {}, "names 'constraints.txt', which '.*' does not have"),
+        ("-c constraints.txt", {"constraints_dot_txt": "scipy<1"}, "'scipy==1.10' is outside of 'scipy<1'"),
+        ("-c constraints.txt", {"constraints_dot_txt": "-r x"}, "constraints.txt in '.*':1 has the option"),
+        ("-c ../constraints.txt", {"constraints_dot_txt": "scipy<1"}, "requirements.txt in '.*':2 has the option"),
+    ],
+)
+def test_constraints_that_do_not_fit_are_one_line(tmp_path: Path, line: str, files: dict[str, str], words: str) -> None:
+    place = pyfunc(tmp_path / "model", requirements_dot_txt=f"scipy==1.10\n{line}\n", **files)
+    with pytest.raises(BadInput, match=words):
+        inspected(place, tmp_path)
 
 
 def test_another_python_is_said(tmp_path: Path) -> None:
@@ -270,6 +371,10 @@ def test_a_type_that_is_left_open_asks_for_the_fields_in_the_project(tmp_path: P
         (f"flavors:\n{PYFUNC}signature: 3\n", "is no table"),
         (f"flavors:\n{PYFUNC}signature: {{inputs: '['}}\n", "is not JSON"),
         (f"flavors:\n{PYFUNC}signature: {{inputs: '{{}}'}}\n", "is no list of fields"),
+        (f'flavors:\n{PYFUNC}signature: {{inputs: \'[{{"type": ["double"]}}]\'}}\n', "leaves open what 'inputs' is"),
+        (f'flavors:\n{PYFUNC}signature: {{inputs: \'[{{"type": {{"x": 1}}}}]\'}}\n', "leaves open what 'inputs' is"),
+        (f'flavors:\n{PYFUNC}signature: {{inputs: \'[{{"name": "\\ud800"}}]\'}}\n', "is not JSON"),
+        ('flavors: {"\\ud800": {}}', "is not YAML"),
     ],
 )
 def test_a_bad_mlmodel_is_one_line(tmp_path: Path, text: str, words: str) -> None:

@@ -21,7 +21,7 @@ from buildx.emit.service import Sidecar
 from bundle.bundle import bundles
 from bundle.pipeline import Resources
 from bundle.store import OpenBundle, unpack
-from edgepack.errors import BadInput
+from edgepack.errors import BadInput, RuntimeFailed
 from packager.package import package
 from packager.parity import UNASKED
 from packager.project import Project
@@ -50,13 +50,22 @@ def packaged(opened: Project, tmp_path: Path) -> Any:
     return package(opened, [host_target()], cache=tmp_path / "cache")
 
 
-def test_a_pipeline_is_packaged_without_its_container_and_says_so(tmp_path: Path) -> None:
-    found = packaged(project(tmp_path / "p"), tmp_path)
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """What is packaged while the container is away, and its bundle's folder: with rows that nobody has answered."""
+    place = tmp_path_factory.mktemp("without")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(VARIABLE, raising=False)
+        found = packaged(project(place / "p"), place)
+    return found, unpack(bundles(found.index)[0], place / "bundle")
+
+
+def test_a_pipeline_is_packaged_without_its_container_and_says_so(without: tuple[Any, Path]) -> None:
+    found, folder = without
     (step,) = found.spec.steps
     assert (step.runtime, step.framework, step.image) == ("container", "mlflow-image", IMAGE)
     assert found.parity["reason"] == UNASKED and found.parity["rows"] == 0
     assert any("set EDGEPACK_STEP_SUM_URL" in note for note in found.notes)
-    folder = unpack(bundles(found.index)[0], tmp_path / "bundle")
     assert OpenBundle(folder).golden().outputs is None
     assert run_trial(folder).passed  # a device activates it: the container may come later
 
@@ -73,10 +82,34 @@ def test_a_container_that_is_there_answers_the_golden_rows_and_must_do_so_on_a_d
     with scoring(lambda asked: asked.give([9.0] * len(asked.said.get("dataframe_records", [])))) as (url, _):
         monkeypatch.setenv(VARIABLE, url)
         assert not run_trial(folder).passed
+    with scoring(lambda asked: asked.give({"message": "no such column"}, 400)) as (url, _):
+        monkeypatch.setenv(VARIABLE, url)
+        with pytest.raises(RuntimeFailed, match="no such column"):
+            run_trial(folder)
     rows = golden.inputs.arrays
     assert golden.outputs is not None
     assert golden.outputs.arrays["total"].tolist() == (rows["a"] + rows["b"]).tolist()
     assert found.parity["rows"] > 0
+
+
+def test_a_container_that_is_there_and_answers_what_does_not_fit_passes_nowhere(
+    without: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = without
+    said: dict[str, Any] = {"status": 200}
+    with scoring(lambda asked: asked.give(said["body"], said["status"])) as (url, _):
+        monkeypatch.setenv(VARIABLE, url)
+        for body, words in (
+            (b"<html>", "answers with what is not JSON"),
+            ({"predictions": [{"other": 1.0}]}, "answers without field 'total'"),
+        ):
+            said["body"] = body
+            with pytest.raises(RuntimeFailed, match=words):
+                run_trial(folder)
+        with pytest.raises(BadInput, match="answers none of the rows made for it: the container of step 'sum'"):
+            packaged(project(tmp_path / "p"), tmp_path)
+        said |= {"body": {"message": "no such month"}, "status": 400}
+        assert run_trial(folder).passed  # these rows were made while it was away, and may make no sense to it
 
 
 def test_a_native_step_before_a_container_is_still_loaded_in_the_trial(tmp_path: Path) -> None:

@@ -7,15 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgepack.errors import BadInput
 from packager.archives import open_tree
+from packager.convert import registering
 from packager.detect import detect
 from packager.dialects.libraries import packages_of
-from packager.dialects.vessl import read_registration
-from packager.dialects.vessl_layout import is_one, is_program
+from packager.dialects.vessl import Registered, read_registration
+from packager.dialects.vessl_layout import folder_of, is_one, is_program, repository_of
+from packager.dialects.vessl_libraries import _about_mb, libraries_of, pinned
+from packager.dialects.vessl_program import write_vessl_project
+from packager.environments import Environment, Kept
 from packager.project import Project
 from runtimes.sandbox import SHIM
 
@@ -89,6 +94,10 @@ def test_a_program_itself_is_no_model_and_says_what_makes_one() -> None:
         (HEAD + "for _ in range(2): vessl.register_model('a', 1, R, 5)", "a second model is registered"),
         ("import vessl\nvessl.register_torch_model('a', 1, 5)", "needs model_instance: a torch module"),
         ("import vessl\nvessl.register_torch_model('a', 1, print, 5)", "preprocess_data is int: expected a function"),
+        (
+            "import vessl\nvessl.register_torch_model('a', 1, print, requirements='torch')",
+            "requirements are no list of strings",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_where_it_is_registered(tmp_path: Path, source: str, expected: str) -> None:
@@ -174,3 +183,126 @@ def test_a_module_whose_package_is_not_known_must_be_named() -> None:
     assert packages_of({"cv2"}, ["opencv-python"], "p.py") == ["opencv-python"]
     with pytest.raises(BadInput, match="imports plant_tools, and which package has it is not said"):
         packages_of({"plant_tools"}, [], "p.py")
+
+
+@pytest.mark.parametrize("line", ["torch==2.13.0", "torch~=2.1", "Torch==2.13.0", "torch; python_version > '3'", None])
+def test_a_torch_module_asks_for_torch_once(tmp_path: Path, line: str | None) -> None:
+    lines = [] if line is None else [line]
+    source = f"import vessl\nvessl.register_torch_model('a', 1, print, requirements={lines!r})\n"
+    record, words = registered(tmp_path / "work", source)
+    assert record is not None, words
+    model = Registered(**record)
+    kept = Kept(title="t", python="3.11.2", packages={"torch": "2.13.0"}, size_bytes=0, seconds=0)
+    (found,) = pinned(model, Environment(tmp_path, kept))
+    assert found.lower().startswith("torch==2.13.0")
+
+
+def a_folder(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder / "program.py"
+
+
+def test_of_its_folder_a_program_needs_what_it_reaches(tmp_path: Path) -> None:
+    program = a_folder(
+        tmp_path,
+        {
+            "program.py": HEAD + "import sys\nsys.path.insert(0, 'lib')\nimport scales\nfrom line import steps\n",
+            "lib/scales.py": "import scipy\n",
+            "line/steps.py": "from . import weights\nfrom ..program import R\n",
+            "line/weights.py": "def of():\n    import yaml\n",
+            "line/__init__.py": "",
+            "line/unused.py": "import plant_tools\n",
+            "notebook.py": "import plant_tools\n",
+            "old.py": "print 'Python 2'\n",
+        },
+    )
+    assert set(libraries_of(program, folder_of(program, tmp_path))) == {"cloudpickle", "numpy", "scipy", "pyyaml"}
+    (tmp_path / "line/weights.py").write_text("import plant_tools\n")
+    with pytest.raises(BadInput, match=r"'line/weights\.py' imports plant_tools, and which package"):
+        libraries_of(program, folder_of(program, tmp_path))
+
+
+def test_environments_and_hidden_folders_beside_a_program_do_not_go_with_it(tmp_path: Path) -> None:
+    files = {
+        "program.py": HEAD,
+        ".limits.json": "{}",
+        ".data/x.csv": "",
+        ".venv/lib/a.py": "",
+        "env/pyvenv.cfg": "",
+        "env/lib/b.py": "",
+    }
+    program = a_folder(tmp_path, files)
+    for place in (".venv/python", "env/lib/python", ".current"):
+        (tmp_path / place).symlink_to(sys.executable)
+    assert set(folder_of(program, tmp_path).files) == {"program.py", ".limits.json"}
+    (tmp_path / "weights.bin").symlink_to(sys.executable)
+    with pytest.raises(BadInput, match=r"'weights\.bin' in folder '.*' is a link"):
+        folder_of(program, tmp_path)
+
+
+def test_an_open_torch_is_the_one_without_accelerators_however_it_is_spelt(tmp_path: Path) -> None:
+    for said, expected in {"torch": "torch==2.13.0", "Torch": "Torch==2.13.0", "torch>2": "torch>2"}.items():
+        program = a_folder(tmp_path, {"program.py": f"vessl.register_model(requirements=[{said!r}])\n"})
+        assert expected in libraries_of(program, folder_of(program, tmp_path))
+
+
+def test_the_size_that_is_said_counts_a_library_of_two_packages_once() -> None:
+    assert _about_mb(packages_of({"tensorflow"}, [], "p.py")) == 1600
+
+
+def test_the_name_that_a_call_registers_is_known_where_it_stands_there(tmp_path: Path) -> None:
+    for text, expected in {
+        "vessl.register_model('Scale drift', 1)": "Scale drift",
+        "register_torch_model(repository_name='net')": "net",
+        "vessl.register_model(NAME, 1)": None,
+        "vessl.register_model('a')\nvessl.register_model('b')": None,
+        "": None,
+    }.items():
+        assert repository_of(a_folder(tmp_path, {"program.py": text})) == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "rows", "expected"),
+    [
+        ({"name": "mine"}, None, r"mine' is there already: delete it to have it written anew"),
+        ({}, None, r"scale-drift' is there already: delete it to have it written anew"),
+        ({"name": "other", "fields": {"input": {"a": "flaot32"}}}, None, r"--input: .*flaot32"),
+        ({"name": "other"}, "{", r"golden rows 'rows\.json' are not JSON"),
+        ({"name": "other"}, "[NaN]", r"golden rows 'rows\.json': golden rows are not JSON"),
+        ({"name": "other"}, "{}", r"golden rows 'rows\.json' are no list of what the runner is asked"),
+        (
+            {"name": "other", "fields": {"input": {"a": "float32"}, "output": {"b": "float32"}}},
+            '[{"c": 1}]',
+            r"golden rows 'rows\.json': .*'c'",
+        ),
+    ],
+)
+def test_what_is_known_beforehand_is_refused_before_anything_is_installed_or_run(
+    tmp_path: Path, more: dict[str, Any], rows: str | None, expected: str
+) -> None:
+    program = a_folder(tmp_path / "work", {"program.py": HEAD + "vessl.register_model('Scale drift', 1, R, 5)\n"})
+    (tmp_path / "work/mine").mkdir()
+    (tmp_path / "work/scale-drift").mkdir()
+    if rows is not None:
+        (tmp_path / "rows.json").write_text(rows)
+        more = {**more, "golden": tmp_path / "rows.json"}
+    done: list[str] = []
+    with pytest.raises(BadInput, match=expected):
+        write_vessl_project(program, tmp_path / "cache", {}, notice=done.append, progress=done.append, **more)
+    assert not done and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("raise E()", "line 5: E: E"),
+        ("raise SystemExit(E())", "it ended with 'E'"),
+        ("raise SystemExit('')", "it ended with ''"),
+        ("raise SystemExit(0)", None),
+    ],
+)
+def test_words_of_a_program_that_fail_themselves_are_left_out(tmp_path: Path, source: str, expected: str) -> None:
+    head = "class E(Exception):\n    def __str__(self):\n        raise RuntimeError(__file__)\n\n"
+    assert registering._run(a_folder(tmp_path, {"program.py": head + source + "\n"})) == expected

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import onnx
+
+from ..fields import Unsuited, line
 
 OLDEST_OPSET = 13  # the first whose DequantizeLinear has a scale for each channel
 LARGEST_BYTES = 2 << 30  # of a protobuf message
@@ -15,17 +17,10 @@ LARGEST_BYTES = 2 << 30  # of a protobuf message
 # Conv is left out there, whose integer kernel is slower than that of floats (docs/decisions/0015).
 DYNAMIC = ("MatMul", "Gemm", "LSTM", "Attention")
 STATIC = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+KINDS = {"dynamic": DYNAMIC, "static": STATIC}
+_PLACES = {"dynamic": slice(1, 2), "static": slice(2)}  # of a node's inputs that the quantizer takes as weights
 _INTEGER = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
 _PLAIN_DOMAINS = ("", "ai.onnx")
-
-
-class Unsuited(Exception):
-    """The model cannot be quantized so; the message is for the user."""
-
-
-def line(error: BaseException) -> str:
-    """An error in one line of a bounded length."""
-    return " ".join(str(error).split())[:200]
 
 
 def opened(path: str) -> onnx.ModelProto:
@@ -43,24 +38,26 @@ def opened(path: str) -> onnx.ModelProto:
     return model
 
 
-def candidates(model: onnx.ModelProto, kinds: Iterable[str]) -> Counter[str]:
-    """How many nodes of these kinds have weights of 32-bit floats, by kind."""
+def candidates(model: onnx.ModelProto, quantize: str) -> Counter[str]:
+    """How many nodes have weights of 32-bit floats that can be quantized so, by kind. None of them is one any more once
+    it is: what the quantizer leaves keeps its weights.
+    """
     floats = {each.name for each in model.graph.initializer if each.data_type == onnx.TensorProto.FLOAT}
-    weighed = (node for node in model.graph.node if any(name in floats for name in list(node.input)[:2]))
-    return Counter(node.op_type for node in weighed if node.op_type in kinds)
+    weighed = (node for node in model.graph.node if not floats.isdisjoint(list(node.input)[_PLACES[quantize]]))
+    return Counter(node.op_type for node in weighed if node.op_type in KINDS[quantize])
 
 
-def check_worth(model: onnx.ModelProto, quantize: str, kinds: Iterable[str]) -> Counter[str]:
+def check_worth(model: onnx.ModelProto, quantize: str) -> Counter[str]:
     """The candidates. Raises Unsuited where there are none, with what the graph has instead."""
-    found = candidates(model, kinds)
+    found = candidates(model, quantize)
     if found:
         return found
     others = {"dynamic": "static", "static": "dynamic"}[quantize]
-    suits_other = bool(candidates(model, STATIC if others == "static" else DYNAMIC))
+    suits_other = bool(candidates(model, others))
     has = ", ".join(sorted({node.op_type for node in model.graph.node})[:8])
     hint = f'use quantize = "{others}"' if suits_other else "remove optimize"
     raise Unsuited(
-        f"it has nothing to quantize: '{quantize}' is for {', '.join(kinds)} with weights of 32-bit floats, "
+        f"it has nothing to quantize: '{quantize}' is for {', '.join(KINDS[quantize])} with weights of 32-bit floats, "
         f"it has {has}: {hint}"
     )
 

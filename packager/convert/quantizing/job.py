@@ -9,9 +9,7 @@ sixteen bits it is kept in, and answers are wrong by a tenth of their range, sil
 
 from __future__ import annotations
 
-import json
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,17 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from ..fields import Unsuited, line
+from ..jobs import carry_out
 from .calibration import calibrated
 from .graph import (
     DYNAMIC,
     LARGEST_BYTES,
     STATIC,
-    Unsuited,
+    candidates,
     check_worth,
     flatten_biases,
     is_quantized,
-    line,
     opened,
     plainly,
 )
@@ -44,27 +43,18 @@ _FLOAT_OUTPUT = {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]}
 
 
 def main(job_text: str) -> None:
-    """Do one job; a refusal is part of the result, a fault of ours ends the process."""
-    warnings.simplefilter("ignore")
+    """Do one job."""
     logging.disable(logging.CRITICAL)
     onnxruntime.set_default_logger_severity(4)
-    job = json.loads(job_text)
-    result: dict[str, Any] = {}
-    try:
-        result.update(_run(job, Path(job["folder"])))
-    except Unsuited as error:
-        result = {"refused": str(error)}
-    except MemoryError:
-        result = {"refused": "it needs more memory than quantization is given"}
-    Path(job["folder"], "result.json").write_text(json.dumps(result))
+    carry_out(job_text, _run)
 
 
-def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    is_dynamic = job["quantize"] == "dynamic"
+def _run(job: dict[str, Any], result: dict[str, Any]) -> None:
+    folder, is_dynamic = Path(job["folder"]), job["quantize"] == "dynamic"
     original = opened(job["model"])
     prepared, made = folder / "prepared.onnx", folder / "made.onnx"
     _prepare(original, prepared)
-    found = check_worth(onnx.load(prepared), job["quantize"], DYNAMIC if is_dynamic else STATIC)
+    found = check_worth(onnx.load(prepared), job["quantize"])
     try:
         _dynamic(prepared, made) if is_dynamic else _static(prepared, made, job)
     except (Unsuited, MemoryError):
@@ -72,10 +62,11 @@ def _run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     except Exception as error:  # the quantizer raises anything
         raise Unsuited(f"the quantizer refuses it: {type(error).__name__}: {line(error)}") from error
     model = onnx.load(made)
-    if not is_quantized(model):
+    became = found - candidates(model, job["quantize"])
+    if not became or not is_quantized(model):
         raise Unsuited(f"the quantizer left it as it is: {', '.join(found)} with weights that it does not take")
     (folder / "quantized.onnx").write_bytes(plainly(model, original))
-    return {"candidates": dict(sorted(found.items())), "versions": _versions()}
+    result.update(operators=dict(sorted(became.items())), versions=_versions())
 
 
 def _prepare(model: onnx.ModelProto, path: Path) -> None:
@@ -121,7 +112,7 @@ def _static(path: Path, made: Path, job: dict[str, Any]) -> None:
         nodes_to_quantize=[],
         nodes_to_exclude=[],
         op_types_to_quantize=kinds,
-        extra_options={**_FLOAT_OUTPUT, "MatMulConstBOnly": True},
+        extra_options=_FLOAT_OUTPUT,
     )
     quantizer.quantize_model()
     quantizer.model.save_model_to_file(str(made))

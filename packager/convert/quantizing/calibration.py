@@ -11,9 +11,9 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 
-from .graph import Unsuited, line
+from ..fields import Unsuited, line
 
-_DIGITS = 3  # of a range: the last bits of what a machine computes must not decide the bytes of a model
+_DIGITS = 3  # of a range: the last bits of what a machine computes then seldom decide the bytes of a model
 
 
 class Rows(CalibrationDataReader):  # type: ignore[misc,unused-ignore]
