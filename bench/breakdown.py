@@ -24,16 +24,16 @@ from bench.load import request_bytes, run
 from bench.serve import _body
 from bench.table import Figure
 from durable.frames import encode_frame
-from edge_agent import inference
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.connection import Connection, State
 from edge_agent.doors import TABLE
 from edge_agent.doors.seam import next_request_id
-from edge_agent.hot_path import HotPath
-from edge_agent.metrics import Metrics
-from edge_agent.server import Server
-from edge_agent.serving import Serving
-from edge_agent.spool import Spool
+from edge_agent.http.connection import Connection, State
+from edge_agent.http.hot_path import HotPath
+from edge_agent.http.server import Server
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines import inference
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.serving import Serving
+from edge_agent.telemetry.metrics import Metrics
 from runtimes.pipeline import LoadedPipeline
 
 _TURNS, _ROUNDS = 300, 9

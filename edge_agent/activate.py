@@ -30,10 +30,10 @@ from bundle.golden import Comparison
 from bundle.model_folders import base_of
 from bundle.pipeline import PipelineSpec
 from bundle.store import OpenBundle, faults, unpack
-from edge_agent.events import event
 from edge_agent.folders import Folders
-from edge_agent.serving import NotServed
+from edge_agent.pipelines.serving import NotServed
 from edge_agent.state import Installed, State
+from edge_agent.telemetry.events import event
 from edgepack.errors import EdgepackError, RuntimeFailed
 from fleet.messages import Assigned
 from oci.digest import Digest
@@ -56,7 +56,7 @@ class GaveUp(WrongAnswers):
 
 
 class Stage(Protocol):
-    """Where pipelines serve; `edge_agent.serving` through `edge_agent.agent`."""
+    """Where pipelines serve; `edge_agent.pipelines.serving` through `edge_agent.agent`."""
 
     def load(self, name: str, folder: Path, version: Assigned) -> Callable[[], None]:
         """Load a bundle folder and return what switches requests to it. Raises EdgepackError when it does not

@@ -28,27 +28,27 @@ from bundle.golden import Comparison
 from bundle.pipeline import PipelineSpec
 from durable.folder_lock import FolderLock
 from edge_agent.activate import Activator
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.check_in import CheckIn
 from edge_agent.config import Config, target_of
-from edge_agent.enrol import bearer_of, ca_of, default_name, enrol, open_hub
-from edge_agent.events import event
-from edge_agent.fetch import BlobSource, Fetcher
 from edge_agent.fit import objections, sandbox_objection
 from edge_agent.folders import Folders
-from edge_agent.hub_client import HubClient, checked_url
 from edge_agent.imports import bundles_in_layouts, import_layout
-from edge_agent.live_folder import LiveFolder
-from edge_agent.live_making import Source
-from edge_agent.live_models import LiveModels
-from edge_agent.live_versions import Budget
+from edge_agent.inference_log.spools import Spools
+from edge_agent.link.check_in import CheckIn
+from edge_agent.link.enrol import bearer_of, ca_of, default_name, enrol, open_hub
+from edge_agent.link.fetch import BlobSource, Fetcher
+from edge_agent.link.hub_client import HubClient, checked_url
+from edge_agent.link.sync import Sync
+from edge_agent.link.trust import DigestsOnly, Trust
+from edge_agent.live.folder import LiveFolder
+from edge_agent.live.making import Source
+from edge_agent.live.models import LiveModels
+from edge_agent.live.versions import Budget
 from edge_agent.loop import Backoff, Loop
-from edge_agent.repository import Repository
-from edge_agent.serving import Serving
-from edge_agent.spools import Spools
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.repository import Repository
+from edge_agent.pipelines.serving import Serving
 from edge_agent.state import LIVE_NOTE, PROVIDER_NOTE, SANDBOX_NOTE, Enrolled, State, Tuning
-from edge_agent.sync import Sync
-from edge_agent.trust import DigestsOnly, Trust
+from edge_agent.telemetry.events import event
 from edgepack import __version__
 from edgepack.errors import BadInput, EdgepackError
 from fleet.messages import Assigned

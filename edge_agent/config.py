@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arch.target import Target, host_target
-from edge_agent.events import FORMATS, LogFormat
-from edge_agent.trace_collector import Collector
+from edge_agent.telemetry.events import FORMATS, LogFormat
+from edge_agent.telemetry.trace_collector import Collector
 from edgepack.errors import BadInput
 
 IMAGE_DATA = Path("/persist")  # the volume that our images declare
@@ -42,7 +42,7 @@ class Config:
     infer_threads: int = 2  # that run models which take longer than handing a request over
     queue: int = 64  # requests that wait for one of these; more are refused at once
     model_control: str = "none"  # whether clients may load and unload pipelines: none, or explicit
-    models: Path | None = None  # a folder of models for predictors, by pipeline; see edge_agent.live_folder
+    models: Path | None = None  # a folder of models for predictors, by pipeline; see edge_agent.live.folder
     models_s: float = 30.0  # seconds in which a change in it answers; 0: it is looked at once
     sandbox: str = "best"  # that python steps run in: the best this kernel has, or all of it is required
     stop_s: float = 5.0  # seconds for work in progress when the agent is told to stop

@@ -13,9 +13,9 @@ from arch.target import Target
 from bundle import media
 from bundle.bundle import Bundle
 from edge_agent.activate import Activator
-from edge_agent.events import event
-from edge_agent.fetch import fits
+from edge_agent.link.fetch import fits
 from edge_agent.state import State
+from edge_agent.telemetry.events import event
 from edgepack.errors import BadInput, EdgepackError
 from fleet.messages import Assigned
 from oci.descriptor import Descriptor

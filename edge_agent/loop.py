@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_agent.events import event
+from edge_agent.telemetry.events import event
 from edgepack.errors import EdgepackError, Unreachable
 
 log = logging.getLogger("edgepack.agent")

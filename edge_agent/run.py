@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING
 from durable.folder_lock import LOCK, FolderLock
 from edge_agent.agent import Agent
 from edge_agent.config import Config
-from edge_agent.events import event
-from edge_agent.listening import listen
+from edge_agent.http.listening import listen
+from edge_agent.telemetry.events import event
 from edgepack.errors import BadInput
 
 if TYPE_CHECKING:
-    from edge_agent.hot_path import HotPath
-    from edge_agent.metrics import Metrics
-    from edge_agent.server import Limits
-    from edge_agent.watch import Watch
+    from edge_agent.http.hot_path import HotPath
+    from edge_agent.http.server import Limits
+    from edge_agent.http.watch import Watch
+    from edge_agent.telemetry.metrics import Metrics
 
 log = logging.getLogger("edgepack.agent")
 
@@ -52,8 +52,8 @@ def run_agent(
     that is none.
     """
     from edge_agent.doors import make_app
-    from edge_agent.metrics import Metrics
-    from edge_agent.server import Server
+    from edge_agent.http.server import Server
+    from edge_agent.telemetry.metrics import Metrics
 
     with ExitStack() as stack:
         stop = stop or stack.enter_context(stopped_by_signal())
@@ -87,7 +87,7 @@ def run_agent(
 def _hot_path(config: Config, agent: Agent, metrics: Metrics, watch: Watch | None) -> HotPath:
     """The way of inference requests, beside the application that answers all others."""
     from edge_agent.doors import TABLE
-    from edge_agent.hot_path import HotPath
+    from edge_agent.http.hot_path import HotPath
 
     return HotPath(
         TABLE,
@@ -102,7 +102,7 @@ def _hot_path(config: Config, agent: Agent, metrics: Metrics, watch: Watch | Non
 
 def _limits(config: Config) -> Limits:
     """What the server takes from its clients."""
-    from edge_agent.server import Limits
+    from edge_agent.http.server import Limits
 
     return Limits(
         body_bytes=config.body_bytes,
@@ -128,8 +128,8 @@ def _reserved(config: Config) -> socket.socket:
 
 def _watch(config: Config, metrics: Metrics, stack: ExitStack) -> Watch | None:
     """Whoever sees each request end, if anybody does."""
-    from edge_agent.trace_export import TraceExport
-    from edge_agent.watch import AccessLog, Watch, Witness
+    from edge_agent.http.watch import AccessLog, Watch, Witness
+    from edge_agent.telemetry.trace_export import TraceExport
 
     witnesses: list[Witness] = [AccessLog()] if config.access_log else []
     if config.collector is not None:

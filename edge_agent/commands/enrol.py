@@ -39,8 +39,8 @@ def command(
       edgepack-agent enrol --hub https://hub.example:8090 --token join-… --name line-1
     """
     from edge_agent.config import Config, target_of
-    from edge_agent.enrol import enrol, joining
     from edge_agent.folders import Folders
+    from edge_agent.link.enrol import enrol, joining
     from edgepack.errors import BadInput
 
     config = Config.read(os.environ, hub=hub, token=token, ca=ca, name=name, data=data)

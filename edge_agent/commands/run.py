@@ -60,8 +60,8 @@ def command(
       edgepack-agent run --hub https://hub.example:8090 --token join-…
     """
     from edge_agent.config import Config
-    from edge_agent.events import set_up_logging
     from edge_agent.run import run_agent
+    from edge_agent.telemetry.events import set_up_logging
 
     config = Config.read(
         os.environ, bundle=bundle, data=data, host=host, port=port, hub=hub, token=token, ca=ca, name=name,
@@ -72,7 +72,7 @@ def command(
 
 
 def _say(agent: Agent, url: str) -> None:
-    from edge_agent.events import event
+    from edge_agent.telemetry.events import event
 
     names = ", ".join(agent.serving.names) or "no pipeline yet"
     click.echo(f"serving {names} on {url}")

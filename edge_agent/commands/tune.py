@@ -14,8 +14,8 @@ import click
 
 if TYPE_CHECKING:
     from edge_agent.folders import Folders
+    from edge_agent.pipelines.tuning import Try
     from edge_agent.state import State
-    from edge_agent.tuning import Try
 
 
 @click.command(name="tune")
@@ -54,7 +54,7 @@ def command(pipeline: str | None, seconds: float, data: Path | None, as_json: bo
 
 
 def _tune(state: State, folders: Folders, name: str, manifest: str, seconds: float) -> dict[str, Any]:
-    from edge_agent.tuning import best, tries
+    from edge_agent.pipelines.tuning import best, tries
 
     tried = []
     for each in tries(folders.bundle(manifest), folders.environments, seconds):

@@ -19,12 +19,12 @@ from columns.columns import Columns
 from columns.json_value import BYTES_VALUE, encode_rows, encode_value, from_columns, from_rows, load_json, one_value
 from columns.schema import Schema
 from columns.types import rank
-from edge_agent import inference
-from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.doors.seam import Buffer, Call
 from edge_agent.doors.values import OCTETS
-from edge_agent.inference import WrongMediaType
-from edge_agent.value_inference import infer_value
+from edge_agent.pipelines import inference
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.inference import WrongMediaType
+from edge_agent.pipelines.value_inference import infer_value
 from edgepack.errors import BadInput
 
 FRAMEWORK = "ads"

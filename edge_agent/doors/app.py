@@ -13,10 +13,10 @@ from werkzeug.exceptions import HTTPException
 from edge_agent.doors import house, wallaroo
 from edge_agent.doors.seam import Answer, Call, Route, error_body, refusal, request_id_of, respond, settle
 from edge_agent.doors.table import TABLE
-from edge_agent.events import event
-from edge_agent.metrics import Metrics
-from edge_agent.serving import Serving
-from edge_agent.trace_context import read_trace
+from edge_agent.pipelines.serving import Serving
+from edge_agent.telemetry.events import event
+from edge_agent.telemetry.metrics import Metrics
+from edge_agent.telemetry.trace_context import read_trace
 from edgepack.errors import BadInput, EdgepackError
 
 access_log = logging.getLogger("edgepack.access")

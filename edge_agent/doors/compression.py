@@ -7,8 +7,8 @@ import zlib
 from dataclasses import replace
 
 from edge_agent.doors.seam import Answer, BodyTooLarge, Call
-from edge_agent.http1 import size_of
-from edge_agent.inference import WrongMediaType
+from edge_agent.http.http1 import size_of
+from edge_agent.pipelines.inference import WrongMediaType
 from edgepack.errors import BadInput
 
 _GZIP, _ZLIB, _BARE = 31, 15, -15  # zlib's window bits

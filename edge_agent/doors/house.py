@@ -9,8 +9,8 @@ from flask import Blueprint, Response, request
 
 from edge_agent.doors.openapi import document
 from edge_agent.doors.page import status_page
-from edge_agent.metrics import CONTENT_TYPE, Metrics
-from edge_agent.serving import Serving
+from edge_agent.pipelines.serving import Serving
+from edge_agent.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
 def routes(serving: Serving, metrics: Metrics) -> Blueprint:

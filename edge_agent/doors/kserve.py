@@ -22,12 +22,12 @@ from columns.json_value import (
 )
 from columns.schema import Schema
 from columns.types import clip
-from edge_agent import inference
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.seam import Answer, Call, Route
 from edge_agent.doors.values import asked_of
 from edge_agent.doors.versions import model_asked
-from edge_agent.serving import Serving
+from edge_agent.pipelines import inference
+from edge_agent.pipelines.serving import Serving
 from edgepack.errors import BadInput
 
 _ROWS = ("instances", "inputs")

@@ -20,17 +20,17 @@ from columns.oip import InferRequest, decode_request, encode_response
 from columns.oip_columns import from_columns, to_columns
 from columns.oip_tensors import Tensor, check_head, from_raw
 from columns.schema import Schema
-from edge_agent import inference
-from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.oip_model import configuration, statistics
 from edge_agent.doors.oip_tensors import inputs_of, outputs_of, platform_of
 from edge_agent.doors.seam import Answer, Buffer, Call, Door, Route
 from edge_agent.doors.values import asked_of
 from edge_agent.doors.versions import check_version, listed, model_asked, named_as, own_versions
-from edge_agent.serving import NotAllowed, Serving
-from edge_agent.tensor_inference import checked, infer_tensors, is_row_by_row, row_of
-from edge_agent.track import Trail
+from edge_agent.http.track import Trail
+from edge_agent.pipelines import inference
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.serving import NotAllowed, Serving
+from edge_agent.pipelines.tensor_inference import checked, infer_tensors, is_row_by_row, row_of
 from edgepack import __version__
 from edgepack.errors import BadInput
 

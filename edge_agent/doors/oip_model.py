@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.doors.oip_tensors import inputs_of, outputs_of, platform_of
-from edge_agent.serving import Tally
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.serving import Tally
 
 _TYPES = {"BYTES": "TYPE_STRING"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from columns.oip_columns import describe
 from columns.schema import Schema
-from edge_agent.active_pipeline import ActivePipeline
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from runtimes.protocol import TensorField
 
 

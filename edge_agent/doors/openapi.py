@@ -11,8 +11,8 @@ from columns.types import ListOf, Scalar, StructOf, Type
 from edge_agent.doors import kserve, oip, predict, wallaroo_sdk
 from edge_agent.doors.values import OCTETS
 from edge_agent.doors.versions import own_versions
-from edge_agent.inference import ARROW_FILE, ARROW_STREAM, JSON
-from edge_agent.serving import Serving
+from edge_agent.pipelines.inference import ARROW_FILE, ARROW_STREAM, JSON
+from edge_agent.pipelines.serving import Serving
 from edgepack import __version__
 
 _TEXTUAL = ("string", "binary", "date32", "timestamp")

@@ -13,9 +13,9 @@ from markupsafe import Markup
 
 from columns.json_value import VALUE, is_value
 from columns.records import encode_records
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.inference import RECORDS
-from edge_agent.serving import Serving
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.inference import RECORDS
+from edge_agent.pipelines.serving import Serving
 from edgepack import __version__
 from edgepack.errors import EdgepackError
 

@@ -12,8 +12,8 @@ from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.seam import Answer, Call, Route
 from edge_agent.doors.values import OCTETS, infer_value
 from edge_agent.doors.versions import check_version
-from edge_agent.inference import JSON
-from edge_agent.serving import Serving
+from edge_agent.pipelines.inference import JSON
+from edge_agent.pipelines.serving import Serving
 from edgepack.errors import BadInput
 
 

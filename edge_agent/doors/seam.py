@@ -27,17 +27,17 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from edge_agent.active_pipeline import Kept
-from edge_agent.events import event
-from edge_agent.inference import JSON, WrongMediaType
-from edge_agent.serving import Late, NotAllowed, NotServed, Serving
-from edge_agent.stages import Stages
-from edge_agent.trace_context import TraceContext
+from edge_agent.pipelines.active_pipeline import Kept
+from edge_agent.pipelines.inference import JSON, WrongMediaType
+from edge_agent.pipelines.serving import Late, NotAllowed, NotServed, Serving
+from edge_agent.pipelines.stages import Stages
+from edge_agent.telemetry.events import event
+from edge_agent.telemetry.trace_context import TraceContext
 from edgepack.errors import BadInput, EdgepackError, RuntimeFailed, Unreachable
 from runtimes.protocol import ModelAbsent
 
 if TYPE_CHECKING:
-    from edge_agent.track import Trail
+    from edge_agent.http.track import Trail
 
 log = logging.getLogger("edgepack.agent")
 

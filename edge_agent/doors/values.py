@@ -26,10 +26,10 @@ from columns.json_value import (
     with_asked,
 )
 from columns.schema import Schema
-from edge_agent import inference
-from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.doors.seam import Buffer, Call
-from edge_agent.inference import WrongMediaType
+from edge_agent.pipelines import inference
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.inference import WrongMediaType
 
 OCTETS = "application/octet-stream"
 _SECRET = ("authorization", "proxy-authorization", "cookie")  # headers that no model is told, and no log keeps

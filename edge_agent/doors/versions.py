@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.serving import LATEST, NotServed, Serving
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.serving import LATEST, NotServed, Serving
 
 
 def check_version(

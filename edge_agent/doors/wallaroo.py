@@ -17,14 +17,14 @@ from columns.columns import Columns
 from columns.focus import focus
 from columns.records import encode_records
 from columns.schema import Schema
-from edge_agent import inference
-from edge_agent.active_pipeline import ActivePipeline, ServedModel
 from edge_agent.doors.compression import body_of, packed
 from edge_agent.doors.seam import Answer, Call, Query, Route
 from edge_agent.doors.values import OCTETS, infer_value
 from edge_agent.doors.versions import own_versions
-from edge_agent.serving import Serving
-from edge_agent.track import Trail
+from edge_agent.http.track import Trail
+from edge_agent.pipelines import inference
+from edge_agent.pipelines.active_pipeline import ActivePipeline, ServedModel
+from edge_agent.pipelines.serving import Serving
 from edgepack.errors import BadInput
 
 CUSTOM_JSON = "format=wallaroo"  # any JSON: answered by the outputs alone

@@ -7,7 +7,7 @@ import orjson
 from arch.target import host_target
 from edge_agent.doors import wallaroo
 from edge_agent.doors.seam import Answer, Call, Route
-from edge_agent.serving import Serving
+from edge_agent.pipelines.serving import Serving
 
 
 def config(serving: Serving, call: Call) -> Answer:

@@ -22,8 +22,8 @@ from edgepack.errors import BadInput
 if TYPE_CHECKING:
     from bundle.model_folders import Found
     from columns.columns import Columns
-    from edge_agent.active_pipeline import ActivePipeline
     from edge_agent.agent import Agent
+    from edge_agent.pipelines.active_pipeline import ActivePipeline
     from edge_agent.run import Stop
     from packager.live import LiveSource
     from packager.package import Packaged
@@ -78,7 +78,7 @@ def command(
       edgepack serve wine-line/ cooler/ --port 9000
       edgepack serve models/ --reload-s 10
     """
-    from edge_agent.listening import listen
+    from edge_agent.http.listening import listen
     from edge_agent.run import stopped_by_signal
     from edgepack.commands._containers import projects_with_images, step_containers
 
@@ -113,8 +113,8 @@ class Following:
 
 def _serve(sources: tuple[Path, ...], wheels: Path | None, place: Place, following: Following, stop: Stop) -> int:
     from edge_agent.config import Config
-    from edge_agent.events import set_up_logging
     from edge_agent.run import run_agent
+    from edge_agent.telemetry.events import set_up_logging
 
     live = [each for source in sources if (each := _live(source, wheels, place)) is not None]
     before = [each.look() for each in live]
@@ -182,7 +182,7 @@ def _follow(
     agent: Agent, live: Sequence[LiveSource], looks: Sequence[Found], packaged: Sequence[Packaged], following: Following
 ) -> None:
     """Have the agent follow what changes, and serve the versions beside the highest ones."""
-    from edge_agent.live_versions import Budget
+    from edge_agent.live.versions import Budget
 
     if not live:
         return

@@ -125,7 +125,7 @@ def small_disk(folder) -> Iterator[Path]:
     """A cache on a disk of its own that holds very little."""
     cache = folder / "cache"
     cache.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(cache)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(cache)]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("a disk that is full needs root and a tmpfs")
     try:
@@ -144,7 +144,7 @@ def full(folder: Path, *flags: str) -> str:
 
 def test_a_cache_that_has_no_room_for_a_wheel_is_one_line_and_left_sound(folder, small_disk):
     base = make_base(folder / "base")
-    wheel = make_wheel(folder / "wheels", "numpy", "99.0", {"numpy/big.bin": os.urandom(5 << 20)})
+    wheel = make_wheel(folder / "wheels", "numpy", "99.0", {"numpy/big.bin": os.urandom(6 << 20)})
     line = full(folder, "--base", str(base))
     # wheels are fetched side by side: the large one, or one that came beside it, finds no room
     assert re.match(rf"edgepack: '[\w.-]+\.whl' cannot be kept in the cache '{small_disk}/wheels': No space left", line)
@@ -155,7 +155,7 @@ def test_a_cache_that_has_no_room_for_a_wheel_is_one_line_and_left_sound(folder,
 
 def test_a_cache_that_has_no_room_for_a_layer_is_one_line_and_left_sound(folder, small_disk):
     base = make_base(folder / "base")
-    small = {f"numpy/{number}.py": b"x = 1\n" * 4096 for number in range(600)}
+    small = {f"numpy/{number}.py": b"x = 1\n" * 4096 for number in range(900)}
     wheel = make_wheel(folder / "wheels", "numpy", "99.0", small)
     line = full(folder, "--base", str(base))
     assert line.startswith(f"edgepack: no room is left for the cache '{small_disk}' (No space left on device)")

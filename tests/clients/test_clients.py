@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 
 from bundle.pipeline import LogPolicy
-from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.agent import Agent
 from edge_agent.config import Config
-from edge_agent.spool import Spool
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from runtimes.pipeline import LoadedPipeline
 from tests.clients.environments import run_client
 from tests.edge_agent.served import ARROW, VERSION, Front, Served

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.enrol import bearer_of
+from edge_agent.link.enrol import bearer_of
 from tests.clients.environments import run_client
 from tests.edge_agent.real_hub import enrolled_folder, make_bundle, running_hub
 from tests.faults.device import Device

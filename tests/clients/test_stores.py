@@ -180,7 +180,7 @@ def test_models_that_are_not_on_the_disk_come_from_the_store_while_it_answers(
 ) -> None:
     put(store, {f"factors/{name}/factor.json": str(number) for number, name in enumerate("abcd")})
     source = project(tmp_path / "project", "dir: s3://models/factors/\n      disk_cache_size: 2")
-    monkeypatch.setattr("edge_agent.server._PARTING_S", 0.0)  # nobody sends while these servers end
+    monkeypatch.setattr("edge_agent.http.server._PARTING_S", 0.0)  # nobody sends while these servers end
     with contextlib.ExitStack() as stack:
         served = Few(source, proven(tmp_path, numpy_only), stack)
         assert [served.said(f"model={name}") for name in "abcd"] == [1, 2, 3, 4]

@@ -14,7 +14,7 @@ from tests.fakes.hub import FaultyLink
 @pytest.fixture(autouse=True)
 def shadows_have_time(monkeypatch):
     """A reader of a log waits for shadows that are at work, on a busy machine too."""
-    monkeypatch.setattr("edge_agent.spool._SETTLE_S", 60.0)
+    monkeypatch.setattr("edge_agent.inference_log.spool._SETTLE_S", 60.0)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["hot", "flask"])

@@ -14,8 +14,8 @@ import urllib3
 from arch.target import host_target
 from bundle.bundle import bundles, pack
 from bundle.pipeline import LogPolicy, PipelineSpec, Resources
-from edge_agent.enrol import enrol
 from edge_agent.folders import Folders
+from edge_agent.link.enrol import enrol
 from edge_agent.state import Enrolled, State
 from fleet.messages import Assigned
 from hub.app import create_app

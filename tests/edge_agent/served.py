@@ -13,13 +13,13 @@ from typing import Any
 import requests
 
 from bundle.pipeline import LogPolicy
-from edge_agent.active_pipeline import ActivePipeline
 from edge_agent.doors import TABLE, make_app
-from edge_agent.hot_path import HotPath
-from edge_agent.metrics import Metrics
-from edge_agent.server import Limits, Server
-from edge_agent.serving import Serving
-from edge_agent.spool import Spool
+from edge_agent.http.hot_path import HotPath
+from edge_agent.http.server import Limits, Server
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.serving import Serving
+from edge_agent.telemetry.metrics import Metrics
 from runtimes.pipeline import LoadedPipeline
 from tests.runtimes.models import bundle_folder, linear, step
 

@@ -13,9 +13,9 @@ from edge_agent.activate import WrongAnswers
 from edge_agent.agent import Agent
 from edge_agent.config import Config
 from edge_agent.doors.seam import Call
-from edge_agent.enrol import enrol
 from edge_agent.folders import Folders
-from edge_agent.inference import RECORDS, decode, infer
+from edge_agent.link.enrol import enrol
+from edge_agent.pipelines.inference import RECORDS, decode, infer
 from edge_agent.state import LIVE_NOTE, State
 from edge_agent.status import read_status
 from edgepack.errors import BadInput, NotTrusted, RuntimeFailed

@@ -15,8 +15,8 @@ from bundle.pipeline import LogPolicy
 from bundle.store import unpack
 from columns.oip import encode_request
 from columns.oip_tensors import Tensor, from_raw
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.spool import Spool
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from edgepack.errors import BadInput
 from packager import Project, package
 from runtimes.pipeline import LoadedPipeline

@@ -11,8 +11,8 @@ import pytest
 from bundle.bundle import bundles
 from bundle.pipeline import LogPolicy, WorkerSpec
 from bundle.store import unpack
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.spool import Spool
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from runtimes.environment import this_python
 from runtimes.pipeline import LoadedPipeline
 from tests.edge_agent.served import VERSION, Front, Served

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from edge_agent.server import Limits
+from edge_agent.http.server import Limits
 from tests.edge_agent.served import JSON, Front, Gated, Served, until
 from tests.edge_agent.test_doors_sockets import HEAD, status_and_body
 

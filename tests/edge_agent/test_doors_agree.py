@@ -24,8 +24,8 @@ from columns.oip import encode_request
 from columns.oip_columns import encode_oip
 from columns.oip_tensors import Tensor, from_raw, to_raw
 from columns.records import encode_records
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.spool import Spool
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from packager import Project, package
 from runtimes.pipeline import LoadedPipeline
 from tests.edge_agent.served import JSON, VERSION, Front, Served

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from edge_agent.server import Limits, Server
+from edge_agent.http.server import Limits, Server
 from edgepack.errors import BadInput
 from tests.edge_agent.served import JSON, Served, until
 from tests.runtimes.models import GOLDEN
@@ -75,7 +75,7 @@ def test_a_badly_chunked_body_is_a_400(served, chunks):
 
 @pytest.fixture
 def small_limit(served, monkeypatch):
-    monkeypatch.setattr("edge_agent.connection._LINGER_S", 30)  # it ends with the client's side of the connection
+    monkeypatch.setattr("edge_agent.http.connection._LINGER_S", 30)  # it ends with the client's side of the connection
     served.server.limits = Limits(body_bytes=100_000)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_agent.enrol import default_name, enrol, joining, open_hub
 from edge_agent.folders import Folders
-from edge_agent.hub_client import HttpHub, Refused, checked_url
-from edge_agent.identity import Identity
+from edge_agent.link.enrol import default_name, enrol, joining, open_hub
+from edge_agent.link.hub_client import HttpHub, Refused, checked_url
+from edge_agent.link.identity import Identity
 from edge_agent.state import State
 from edgepack.errors import BadInput, NotTrusted, Unreachable
 from fleet.credentials import hash_secret

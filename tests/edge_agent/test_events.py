@@ -15,9 +15,9 @@ import urllib3
 
 from edge_agent.doors import TABLE
 from edge_agent.doors.seam import Call, Route, respond
-from edge_agent.events import EventFormatter, JsonFormatter, event, set_up_logging
-from edge_agent.serving import Serving
-from edge_agent.watch import AccessLog, Watch
+from edge_agent.http.watch import AccessLog, Watch
+from edge_agent.pipelines.serving import Serving
+from edge_agent.telemetry.events import EventFormatter, JsonFormatter, event, set_up_logging
 from oci.layout import write_layout
 from tests.edge_agent.real_hub import make_bundle
 from tests.edge_agent.served import Front, Served

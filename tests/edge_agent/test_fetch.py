@@ -9,8 +9,8 @@ import pytest
 from arch.target import Target, host_target
 from bundle import media
 from bundle.bundle import bundles
-from edge_agent.fetch import Fetcher, NoRoom, check_manifest, fits
-from edge_agent.trust import DigestsOnly
+from edge_agent.link.fetch import Fetcher, NoRoom, check_manifest, fits
+from edge_agent.link.trust import DigestsOnly
 from edgepack.errors import BadInput, NotTrusted, Unreachable
 from fleet.messages import Assigned
 from oci.credentials import Bearer
@@ -34,7 +34,7 @@ def published(hub, tmp_path_factory):
 
 @pytest.fixture
 def registry(hub, link, tmp_path):
-    from edge_agent.enrol import bearer_of
+    from edge_agent.link.enrol import bearer_of
 
     others, enrolled = enrolled_folder(hub, tmp_path / "identity")
     credentials = Bearer(bearer_of(others.identity, enrolled))

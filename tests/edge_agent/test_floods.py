@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.connection import State
-from edge_agent.server import Limits
+from edge_agent.http.connection import State
+from edge_agent.http.server import Limits
 from tests.edge_agent.served import JSON, Front, Served, until
 from tests.faults.device import Device
 from tests.faults.wire import read_answers

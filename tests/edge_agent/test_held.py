@@ -22,9 +22,9 @@ from bundle.store import unpack
 from columns.columns import Columns
 from columns.schema import Schema
 from columns.values import object_array
-from edge_agent import held
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.spool import Spool
+from edge_agent.inference_log import held
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from edgepack.errors import Unreachable
 from runtimes.pipeline import LoadedPipeline
 from tests.edge_agent.served import VERSION, Front, Served
@@ -209,7 +209,7 @@ DIES = """
     import os, sys, threading
     from pathlib import Path
     from bundle.pipeline import LogPolicy
-    from edge_agent.spool import Spool
+    from edge_agent.inference_log.spool import Spool
     from tests.edge_agent.test_held import row
 
     spool = Spool(Path(sys.argv[1]), LogPolicy(), "line-4")

@@ -13,9 +13,9 @@ import pytest
 
 from columns.arrow import decode_arrow
 from columns.columns import Columns
-from edge_agent.inference import _long_way
-from edge_agent.pace import Pace
-from edge_agent.quick import ShortWay
+from edge_agent.pipelines.inference import _long_way
+from edge_agent.pipelines.pace import Pace
+from edge_agent.pipelines.quick import ShortWay
 from tests.edge_agent.served import ARROW, JSON, Front, Served, refusing_syncs
 from tests.runtimes.models import linear
 

@@ -15,9 +15,9 @@ import pytest
 
 from bundle.model_folders import Found
 from edge_agent.doors.seam import Answer, Call, Route, respond
-from edge_agent.live_bringing import Bringing
-from edge_agent.live_making import Making
-from edge_agent.serving import Late, Serving
+from edge_agent.live.bringing import Bringing
+from edge_agent.live.making import Making
+from edge_agent.pipelines.serving import Late, Serving
 from edgepack.errors import BadInput, Unreachable
 from runtimes.protocol import ModelAbsent
 

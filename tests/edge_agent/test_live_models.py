@@ -25,14 +25,14 @@ from bundle.pipeline import PipelineSpec
 from edge_agent.agent import Agent
 from edge_agent.config import Config
 from edge_agent.doors import TABLE, make_app
-from edge_agent.hot_path import HotPath
-from edge_agent.live_models import LiveModels
-from edge_agent.live_versions import Budget
-from edge_agent.metrics import Metrics
-from edge_agent.repository import Repository
-from edge_agent.server import Server
-from edge_agent.serving import Late
+from edge_agent.http.hot_path import HotPath
+from edge_agent.http.server import Server
+from edge_agent.live.models import LiveModels
+from edge_agent.live.versions import Budget
+from edge_agent.pipelines.repository import Repository
+from edge_agent.pipelines.serving import Late
 from edge_agent.status import read_status
+from edge_agent.telemetry.metrics import Metrics
 from edgepack.errors import RuntimeFailed
 from packager import Project, package
 from packager.frameworks import onnx
@@ -103,7 +103,7 @@ class Live:
 @pytest.fixture
 def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Live]]:
     """Follow a folder with these models: path → factor."""
-    monkeypatch.setattr("edge_agent.server._PARTING_S", 0.0)  # nobody sends while these servers end
+    monkeypatch.setattr("edge_agent.http.server._PARTING_S", 0.0)  # nobody sends while these servers end
     with ExitStack() as stack:
 
         def make(files: dict[str, float], package: Callable[[Project], Any] = unproven, **budget: int) -> Live:

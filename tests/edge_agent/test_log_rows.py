@@ -7,8 +7,8 @@ import pytest
 
 from columns.columns import Columns
 from columns.schema import Schema
-from edge_agent import log_rows
-from edge_agent.log_rows import LogRows
+from edge_agent.inference_log import log_rows
+from edge_agent.inference_log.log_rows import LogRows
 
 ONE = np.ones(1, np.float32)
 

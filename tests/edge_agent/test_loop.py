@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 
-from edge_agent.events import EventFormatter, event
 from edge_agent.loop import Backoff, Loop
+from edge_agent.telemetry.events import EventFormatter, event
 from edgepack.errors import Unreachable
 
 

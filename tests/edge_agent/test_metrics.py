@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edge_agent.doors.seam import Call
 from edge_agent.doors.table import TABLE
-from edge_agent.metrics import Metrics
-from edge_agent.serving import Serving
-from edge_agent.stages import Stages
+from edge_agent.pipelines.serving import Serving
+from edge_agent.pipelines.stages import Stages
+from edge_agent.telemetry.metrics import Metrics
 from tests.edge_agent.served import Front, Served
 from tests.edge_agent.test_split import add, tripled
 from tests.runtimes.models import linear, step

@@ -8,8 +8,8 @@ import threading
 
 import requests
 
-from edge_agent.server import Limits
-from edge_agent.threads import Threads
+from edge_agent.http.server import Limits
+from edge_agent.http.threads import Threads
 from tests.edge_agent.served import JSON, Front, Gated, Served, until
 from tests.edge_agent.test_doors_sockets import HEAD, status_and_body
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge_agent.doors.versions import check_version, model_asked, named_as, versions_of
-from edge_agent.serving import NotServed
+from edge_agent.pipelines.serving import NotServed
 from tests.edge_agent.served import VERSION, Served
 
 

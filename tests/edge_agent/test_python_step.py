@@ -17,7 +17,7 @@ from bundle.store import OpenBundle
 from edge_agent.agent import Agent
 from edge_agent.config import Config
 from edge_agent.folders import Folders
-from edge_agent.metrics import Metrics
+from edge_agent.telemetry.metrics import Metrics
 from edgepack.errors import RuntimeFailed
 from oci.layout import write_layout
 from runtimes.environment import environment_names

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.reconcile import Activate, Actual, Facts, Fetch, Keep, Refuse, Remove, objection, plan
+from edge_agent.link.reconcile import Activate, Actual, Facts, Fetch, Keep, Refuse, Remove, objection, plan
 from edge_agent.state import Quarantined
 from fleet.messages import Assigned, Assignment
 

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from bundle.pipeline import Resources
-from edge_agent.metrics import Metrics
+from edge_agent.telemetry.metrics import Metrics
 from tests.edge_agent.served import Front, Served, until
 from tests.edge_agent.test_python_step import answers, data, layout, running
 from tests.runtimes.python_steps import HELD_UP, SOURCE, held_up

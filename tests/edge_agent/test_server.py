@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.connection import State
-from edge_agent.http1 import AnswerHeads, Chunks, Refused, parse_head
-from edge_agent.server import Server
-from edge_agent.wsgi import Reply
+from edge_agent.http.connection import State
+from edge_agent.http.http1 import AnswerHeads, Chunks, Refused, parse_head
+from edge_agent.http.server import Server
+from edge_agent.http.wsgi import Reply
 from tests.edge_agent.served import JSON, Front, Gated, Served, until
 
 
@@ -151,7 +151,7 @@ def test_an_application_is_told_what_pep_3333_asks_for():
 
 
 def test_a_stop_is_quick_and_idle_connections_do_not_hold_it_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_agent.server._STOP_S", 100.0)
+    monkeypatch.setattr("edge_agent.http.server._STOP_S", 100.0)
     with Served(tmp_path, Front()) as served:
         served.add()
         served.get("/healthz")  # its connection stays open
@@ -162,8 +162,8 @@ def test_a_stop_is_quick_and_idle_connections_do_not_hold_it_up(tmp_path, monkey
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["idle", "just answered"])
 def test_a_request_that_is_on_its_way_when_the_server_stops_is_answered(tmp_path, monkeypatch, is_late):
-    monkeypatch.setattr("edge_agent.server._STOP_S", 60.0)
-    monkeypatch.setattr("edge_agent.server._PARTING_S", 60.0)
+    monkeypatch.setattr("edge_agent.http.server._STOP_S", 60.0)
+    monkeypatch.setattr("edge_agent.http.server._PARTING_S", 60.0)
     run, go_on = Reply.run, threading.Event()
     monkeypatch.setattr(Reply, "run", lambda *given: (run(*given), go_on.wait(60))[0])
     with Served(tmp_path, Front()) as served:

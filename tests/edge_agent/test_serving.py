@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.serving import NotReady, NotServed, Resting, Serving
+from edge_agent.pipelines.active_pipeline import ActivePipeline
+from edge_agent.pipelines.serving import NotReady, NotServed, Resting, Serving
 
 
 class Closing:

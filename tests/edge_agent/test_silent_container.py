@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from bundle.pipeline import LogPolicy, address_variable
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.spool import Spool
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from runtimes import container
 from runtimes.pipeline import LoadedPipeline
 from runtimes.protocol import CONTAINER_REQUESTS

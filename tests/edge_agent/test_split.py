@@ -14,8 +14,8 @@ import requests
 
 from bundle.pipeline import LogPolicy, PipelineSpec, RoutingSpec
 from columns import Columns, Schema
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.spool import Spool
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from edgepack.errors import BadInput, NotTrusted
 from runtimes.pipeline import LoadedPipeline
 from tests.edge_agent.served import VERSION, Front, Served

@@ -17,8 +17,8 @@ from bundle.pipeline import LogPolicy
 from columns import Columns, Schema, constant, decode_raw
 from durable.frames import read_frames
 from durable.segment_log import Gap
-from edge_agent.long_values import without_long_values
-from edge_agent.spool import _WINDOW_S, Spool
+from edge_agent.inference_log.long_values import without_long_values
+from edge_agent.inference_log.spool import _WINDOW_S, Spool
 from edgepack.errors import BadInput, Unreachable
 from tests.edge_agent.served import until
 from tests.fakes.disk import ForgetfulDisk, MemoryDisk, Refusal
@@ -391,7 +391,7 @@ def test_a_log_says_that_it_refuses_until_it_takes_a_row_again():
 def test_a_second_process_does_not_get_the_spool(tmp_path):
     code = (
         "import sys; from pathlib import Path; from bundle.pipeline import LogPolicy; "
-        "from edge_agent.spool import Spool; Spool(Path(sys.argv[1]), LogPolicy(), 'p')"
+        "from edge_agent.inference_log.spool import Spool; Spool(Path(sys.argv[1]), LogPolicy(), 'p')"
     )
     with Spool(tmp_path / "wine", COMMIT, "line-4") as spool:
         with pytest.raises(BadInput, match="is in use by process"):

@@ -14,11 +14,11 @@ import pytest
 from bundle.pipeline import LogPolicy
 from columns.columns import Columns
 from columns.schema import Schema
-from edge_agent.enrol import open_hub
-from edge_agent.hub_client import HttpHub
-from edge_agent.spools import Spools
+from edge_agent.inference_log.spools import Spools
+from edge_agent.link.enrol import open_hub
+from edge_agent.link.hub_client import HttpHub
+from edge_agent.link.sync import Sync
 from edge_agent.state import State
-from edge_agent.sync import Sync
 from edgepack.errors import NotTrusted, Unreachable
 from fleet.messages import ErrorBody, Receipt
 from tests.edge_agent.real_hub import enrolled_folder

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from edge_agent.trace_collector import Collector
-from edge_agent.trace_context import read_trace
-from edge_agent.trace_export import TraceExport
-from edge_agent.watch import Watch
+from edge_agent.http.watch import Watch
+from edge_agent.telemetry.trace_collector import Collector
+from edge_agent.telemetry.trace_context import read_trace
+from edge_agent.telemetry.trace_export import TraceExport
 from edgepack.errors import BadInput
 from tests.edge_agent.served import Front, Served
 from tests.edge_agent.test_split import add, files, routed
@@ -31,7 +31,7 @@ ROWS = [{"x": [1, 2, 3]}]
 def patience(monkeypatch):
     """A collector on a busy machine answers later than an agent would wait."""
     for name in ("_ANSWER_S", "_LAST_ANSWER_S"):
-        monkeypatch.setattr(f"edge_agent.trace_export.{name}", 60.0)
+        monkeypatch.setattr(f"edge_agent.telemetry.trace_export.{name}", 60.0)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_spans_are_dropped_and_counted_where_the_collector_takes_none(tmp_path, 
 
 
 def test_what_waits_is_bounded_and_the_oldest_goes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_agent.trace_export._WAITING", 2)
-    monkeypatch.setattr("edge_agent.trace_export._PAUSE_S", 60.0)
+    monkeypatch.setattr("edge_agent.telemetry.trace_export._WAITING", 2)
+    monkeypatch.setattr("edge_agent.telemetry.trace_export._PAUSE_S", 60.0)
     with Receiver() as receiver:
         export = exported(tmp_path, Collector(receiver.url), lambda served: [
             served.post(rows=ROWS, headers={"X-Request-Id": f"r-{n}"}) for n in range(4)])  # fmt: skip

@@ -15,8 +15,8 @@ from bundle.pipeline import LogPolicy
 from columns.arrow import ARROW_STREAM, decode_arrow, encode_arrow
 from columns.columns import Columns
 from columns.schema import Schema
-from edge_agent.pace import Pace
-from edge_agent.server import Limits
+from edge_agent.http.server import Limits
+from edge_agent.pipelines.pace import Pace
 from edgepack.errors import RuntimeFailed
 from tests.edge_agent.served import Front, Served, refusing_syncs
 from tests.runtimes.models import linear

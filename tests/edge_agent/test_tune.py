@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from edge_agent.agent import ServingStage
 from edge_agent.commands.tune import command
 from edge_agent.folders import Folders
-from edge_agent.serving import Serving
-from edge_agent.spools import Spools
+from edge_agent.inference_log.spools import Spools
+from edge_agent.pipelines.serving import Serving
+from edge_agent.pipelines.tuning import Setting, Try, _counts, best, settings
 from edge_agent.state import State, Tuning
-from edge_agent.tuning import Setting, Try, _counts, best, settings
 from edgepack.errors import BadInput
 from fleet.messages import Assigned
 from runtimes.cpus import usable_cpus

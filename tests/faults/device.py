@@ -18,7 +18,7 @@ _MORTAL = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "  # PR_SET_PDEATHSIG: 
 AGENT = f"{_MORTAL}from edgepack.launch import agent; agent()"
 FORGETFUL = f"{_MORTAL}from tests.faults.forgetful import agent; agent()"  # the planted bug: its log does not sync
 # As AGENT, where clients are slow too: what a client sends on an open connection comes later than it would
-PATIENT = f"{_MORTAL}from edge_agent import server; server._PARTING_S, server._STOP_S = 30, 60; {AGENT}"
+PATIENT = f"{_MORTAL}from edge_agent.http import server; server._PARTING_S, server._STOP_S = 30, 60; {AGENT}"
 ALL_DOORS = f"{_MORTAL}from tests.faults.all_doors import agent; agent()"
 
 

@@ -22,8 +22,8 @@ from bundle.bundle import bundles
 from bundle.store import unpack
 from edge_agent.agent import Agent
 from edge_agent.config import Config
-from edge_agent.repository import Repository
-from edge_agent.serving import NotAllowed
+from edge_agent.pipelines.repository import Repository
+from edge_agent.pipelines.serving import NotAllowed
 from edge_agent.status import read_status
 from edgepack.errors import BadInput, RuntimeFailed
 from oci.image import Index

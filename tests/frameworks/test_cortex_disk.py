@@ -14,9 +14,9 @@ import requests
 
 from edge_agent.doors import TABLE, make_app
 from edge_agent.folders import Folders
-from edge_agent.hot_path import HotPath
-from edge_agent.metrics import Metrics
-from edge_agent.server import Limits, Server
+from edge_agent.http.hot_path import HotPath
+from edge_agent.http.server import Limits, Server
+from edge_agent.telemetry.metrics import Metrics
 from tests.edge_agent.test_live_models import Live, proven
 from tests.frameworks.test_cortex import numpy_only
 from tests.packager.dialects.test_cortex import API, PREDICTOR, files_of
@@ -62,7 +62,7 @@ class Few(Live):
 
 @pytest.fixture
 def few(tmp_path: Path, numpy_only: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Few]]:
-    monkeypatch.setattr("edge_agent.server._PARTING_S", 0.0)  # nobody sends while these servers end
+    monkeypatch.setattr("edge_agent.http.server._PARTING_S", 0.0)  # nobody sends while these servers end
     with ExitStack() as stack:
         yield lambda *code: Few(project(tmp_path / "project", *code), proven(tmp_path, numpy_only), stack)
 

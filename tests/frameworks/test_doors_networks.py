@@ -18,8 +18,8 @@ from bundle.golden import compare
 from bundle.pipeline import LogPolicy
 from bundle.store import OpenBundle
 from columns.columns import Columns
-from edge_agent.active_pipeline import ActivePipeline
-from edge_agent.spool import Spool
+from edge_agent.inference_log.spool import Spool
+from edge_agent.pipelines.active_pipeline import ActivePipeline
 from packager.frameworks.hugging_face import PREFIX
 from packager.frameworks.hugging_face_tasks import TASKS
 from runtimes.pipeline import LoadedPipeline

@@ -1,0 +1,1 @@
+"""The inference log of a pipeline, from a row to what travels home."""

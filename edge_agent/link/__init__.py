@@ -1,0 +1,1 @@
+"""The link to the hub: enrolment, assignments, bundles that come, logs that go."""

@@ -1,0 +1,1 @@
+"""Models that change where they lie while they are served."""

@@ -1,0 +1,1 @@
+"""Pipelines that answer: which do, how one is replaced, what becomes of a request's rows."""
