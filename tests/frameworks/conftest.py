@@ -33,6 +33,26 @@ TRAINING = HERE / "training.py"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+# by library, the fixtures and words in names that tell which tests of this folder make its environments
+NEEDS = {
+    "tensorflow": ({"saved"}, ("tensorflow", "tflite")),
+    "torch": ({"networks", "pipelines", "bundled"}, ("torch", "keras", "network", "hugging_face", "native_images")),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the large library that they need, so that those of one can run after those of another: all of the
+    environments together take 15 GB of a disk.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        for library, (made, words) in NEEDS.items():
+            if made & fixtures or any(word in item.nodeid.lower() for word in words):
+                item.add_marker(library)
+                break
+
+
 @pytest.fixture(scope="session")
 def cache() -> Path:
     """The user's cache: what was made for one run serves the next."""
