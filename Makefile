@@ -19,7 +19,7 @@ test: setup
 	@$(BIN)/pytest -q -n auto --dist loadfile -m "not images and not frameworks and not clients and not faults"
 
 test-frameworks: setup
-	@$(BIN)/pytest -q -n auto --dist loadfile -m "frameworks$(ONLY)"
+	@$(BIN)/pytest -q -n auto --dist loadfile -m "frameworks $(ONLY)"
 
 test-faults: setup
 	@$(BIN)/pytest -q -n 2 -m faults
