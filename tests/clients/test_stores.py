@@ -25,7 +25,7 @@ from packager.dialects.cortex_disk import Disk
 from packager.inspect import inspect_step
 from packager.live import live_source
 from tests.clients.environments import client_python
-from tests.edge_agent.test_live_models import proven
+from tests.edge_agent.live_agent import proven
 from tests.frameworks.test_cortex import numpy_only
 from tests.frameworks.test_cortex_disk import Few
 from tests.packager.dialects.test_cortex import API, api

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from edge_agent.folders import Folders
 from edge_agent.state import State
+from packager import Project
+from tests.edge_agent.live_agent import Live, unproven
 from tests.edge_agent.real_hub import running_hub
 from tests.edge_agent.served import Front, Served
 from tests.fakes.hub import FaultyLink
+from tests.runtimes.models import linear
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +61,19 @@ def state(folders):
     state = State.open(folders.state)
     yield state
     state.close()
+
+
+@pytest.fixture
+def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Live]]:
+    """Follow a folder with these models: path → factor."""
+    monkeypatch.setattr("edge_agent.http.server._PARTING_S", 0.0)  # nobody sends while these servers end
+    with ExitStack() as stack:
+
+        def make(files: dict[str, float], package: Callable[[Project], Any] = unproven, **budget: int) -> Live:
+            source = tmp_path / "models"
+            for path, factor in files.items():
+                (source / path).parent.mkdir(parents=True, exist_ok=True)
+                (source / path).write_bytes(linear(factor=factor))
+            return Live(source, package, stack, **budget)
+
+        yield make

@@ -34,9 +34,9 @@ from packager.wheels import WheelSource
 from runtimes.pipeline import LoadedPipeline
 from runtimes.trial import run_trial
 from tests.commands.test_serve import Serve
+from tests.edge_agent.live_agent import ONES, Clients, Live, proven
 from tests.edge_agent.real_hub import enrolled_folder, running_hub
 from tests.edge_agent.served import until
-from tests.edge_agent.test_live_models import ONES, Clients, Live, proven
 from tests.guides import ROOT, Reader
 from tests.packager.dialects.test_cortex import API as FACTORS
 from tests.packager.dialects.test_cortex import PYTHON, api, ask, files_of, packaged

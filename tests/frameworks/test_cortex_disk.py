@@ -17,7 +17,7 @@ from edge_agent.folders import Folders
 from edge_agent.http.hot_path import HotPath
 from edge_agent.http.server import Limits, Server
 from edge_agent.telemetry.metrics import Metrics
-from tests.edge_agent.test_live_models import Live, proven
+from tests.edge_agent.live_agent import Live, proven
 from tests.frameworks.test_cortex import numpy_only
 from tests.packager.dialects.test_cortex import API, PREDICTOR, files_of
 
